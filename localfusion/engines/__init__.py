@@ -1,0 +1,1 @@
+"""How models run. ``create_engine`` imports only the kind that is asked for."""

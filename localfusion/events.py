@@ -1,0 +1,85 @@
+"""Everything that happens in a run, as data. HTTP, command line and traces only read these.
+
+Order: RunStarted first; exactly one of RunCompleted and RunFailed, last; one PanelCompleted for each
+PanelAdded, cut stragglers included; AnswerStarted before the first AnswerDelta; the joined AnswerDelta
+texts are the answer.
+"""
+
+from dataclasses import dataclass, field
+
+from localfusion.errors import FusionError
+from localfusion.types import Analysis, Answer, Candidate, SamplingParams, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Attributes common to all: the run, and seconds since its RunStarted (set by ``Run.emit``)."""
+
+    run_id: str = ""
+    at: float = field(default=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    preset: str
+    policy: str
+    members: tuple[str, ...]
+    judge: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelAdded(Event):
+    index: int
+    model: str
+    sampling: SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelDelta(Event):
+    index: int
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelCompleted(Event):
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisStarted(Event):
+    judge: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisCompleted(Event):
+    """``analysis`` is None when the judge gave none that is usable; ``error`` then says why."""
+
+    analysis: Analysis | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerStarted(Event):
+    """The panel has settled; known before the first word: who writes, how whole the panel was."""
+
+    model: str
+    status: Status
+    reason: str | None
+    lost: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerDelta(Event):
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCompleted(Event):
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed(Event):
+    error: FusionError
