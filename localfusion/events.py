@@ -1,8 +1,8 @@
 """Everything that happens in a run, as data. HTTP, command line and traces only read these.
 
-Order: RunStarted first; exactly one of RunCompleted and RunFailed, last; one PanelCompleted for each
-PanelAdded, cut stragglers included; AnswerStarted before the first AnswerDelta; the joined AnswerDelta
-texts are the answer.
+Order: RunStarted first; exactly one of RunCompleted and RunFailed, last; one PanelCompleted for
+each PanelAdded, cut stragglers included; AnswerStarted before the first AnswerDelta; the joined
+AnswerDelta texts are the answer.
 """
 
 from dataclasses import dataclass, field

@@ -50,7 +50,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one or more calls; ``cached_tokens`` is the part of the prompt read from a cache."""
+    """Tokens of one or more calls; ``cached_tokens`` of the prompt were read from a cache."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0

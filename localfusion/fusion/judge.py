@@ -1,0 +1,121 @@
+"""The judge: reads anonymous drafts, compares them as JSON, is asked for the answer.
+
+Letters inside, candidates' names outside; the decoder is bound to the JSON schema.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from localfusion.errors import JudgeError
+from localfusion.fusion.prompts import LABELS, extend, judge_block, neutralize, render
+from localfusion.types import Analysis, Candidate, Message
+
+# A JSON string of n characters takes about n / 3 tokens of the small vocabularies; the keys and
+# brackets of the whole object about this many.
+_CHARACTERS_PER_TOKEN = 3
+_SKELETON_TOKENS = 110
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The judge's view of one run: the conversation and the usable candidates.
+
+    Attributes:
+        names: What each candidate is called outside, in the same order.
+        nonce: Hex code in the marks around the drafts; the panel never sees it.
+    """
+
+    conversation: tuple[Message, ...]
+    candidates: tuple[Candidate, ...]
+    names: tuple[str, ...]
+    nonce: str
+
+    def analysis_messages(self) -> tuple[Message, ...]:
+        return self._with_tail(render("analyze"))
+
+    def synthesis_messages(self, analysis: Analysis | None) -> tuple[Message, ...]:
+        notes = None
+        if analysis is not None:
+            notes = neutralize(analysis.model_dump_json(), self.nonce)
+        return self._with_tail(render("synthesize", analysis=notes))
+
+    def _with_tail(self, tail: str) -> tuple[Message, ...]:
+        return extend(self.conversation, judge_block(self.candidates, self.nonce) + tail)
+
+    def schema(self, max_tokens: int) -> Mapping[str, object]:
+        """Return Analysis' JSON schema with drafts named by letter, bounded to fit ``max_tokens``.
+
+        Without bounds a small judge fills its first list until its tokens are used up, and the
+        object never closes.
+        """
+        schema: dict[str, Any] = Analysis.model_json_schema()
+        labels = list(LABELS[: len(self.candidates)])
+        items = max(1, min(8, max_tokens // 384))
+        strings = items * (6 + min(len(labels), 3))
+        length = max(40, (max_tokens - _SKELETON_TOKENS) * _CHARACTERS_PER_TOKEN // strings)
+        for node in _nodes(schema):
+            if node.get("type") == "array":
+                node["maxItems"] = items
+            elif node.get("type") == "string":
+                node["maxLength"] = length
+        for part in ("Stance", "UniqueInsight"):
+            schema["$defs"][part]["properties"]["model"] = {"enum": labels}
+        for owner, key in (("Contradiction", "stances"), ("PartialCoverage", "models")):
+            schema["$defs"][owner]["properties"][key]["maxItems"] = len(labels)
+        schema["$defs"]["PartialCoverage"]["properties"]["models"]["items"] = {"enum": labels}
+        return schema
+
+    def parse(self, text: str) -> Analysis:
+        """Return the analysis with candidates' names in place of letters.
+
+        Raises:
+            JudgeError: empty, not JSON, not of the schema, or it names a draft that does not exist.
+        """
+        if not text.strip():
+            raise JudgeError("the judge's analysis is empty", code="judge_empty_completion")
+        try:
+            analysis = Analysis.model_validate_json(text)
+        except ValidationError as error:
+            kind = error.errors()[0]["type"]
+            code = "judge_not_valid_json" if kind == "json_invalid" else "judge_schema_mismatch"
+            raise JudgeError(f"the judge's analysis is unusable: {kind}", code=code) from error
+        try:
+            return self._named(analysis)
+        except KeyError as error:
+            raise JudgeError(
+                f"the judge's analysis names a draft {error} that does not exist",
+                code="judge_schema_mismatch",
+            ) from error
+
+    def _named(self, analysis: Analysis) -> Analysis:
+        names = dict(zip(LABELS, self.names, strict=False))
+        content = analysis.model_dump()
+        for contradiction in content["contradictions"]:
+            for stance in contradiction["stances"]:
+                stance["model"] = names[stance["model"]]
+        for part in content["partial_coverage"]:
+            part["models"] = [names[label] for label in part["models"]]
+        for part in content["unique_insights"]:
+            part["model"] = names[part["model"]]
+        return Analysis.model_validate(content)
+
+
+def candidate_names(candidates: Sequence[Candidate]) -> list[str]:
+    """Name candidates by model; repeated ones ``name``, ``name#2``, ``name#3``."""
+    seen: dict[str, int] = {}
+    names = []
+    for candidate in candidates:
+        count = seen[candidate.model] = seen.get(candidate.model, 0) + 1
+        names.append(candidate.model if count == 1 else f"{candidate.model}#{count}")
+    return names
+
+
+def _nodes(value: object) -> list[dict[str, object]]:
+    if isinstance(value, dict):
+        return [value, *(node for child in value.values() for node in _nodes(child))]
+    if isinstance(value, list):
+        return [node for child in value for node in _nodes(child)]
+    return []
