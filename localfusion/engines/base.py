@@ -62,8 +62,8 @@ class Engine(Protocol):
     """One model that generates; all that fusion may know.
 
     A good stream carries text or reasoning and ends with exactly one delta that has both
-    ``finish_reason`` and ``usage``. Closing the generator makes the engine stop working. Every failure
-    is an EngineError, RequestError or OverloadedError.
+    ``finish_reason`` and ``usage``. Closing the generator makes the engine stop working. Failures
+    are EngineError, RequestError or OverloadedError.
     """
 
     @property
@@ -81,6 +81,11 @@ class Engine(Protocol):
 @runtime_checkable
 class ManagedEngine(Engine, Protocol):
     """An engine that somebody starts and stops."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has started and, as far as is known, still lives."""
+        ...
 
     async def start(self, listener: PhaseListener) -> None:
         """Return when one real token has been generated.

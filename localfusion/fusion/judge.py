@@ -13,10 +13,12 @@ from localfusion.errors import JudgeError
 from localfusion.fusion.prompts import LABELS, extend, judge_block, neutralize, render
 from localfusion.types import Analysis, Candidate, Message
 
-# A JSON string of n characters takes about n / 3 tokens of the small vocabularies; the keys and
-# brackets of the whole object about this many.
-_CHARACTERS_PER_TOKEN = 3
-_SKELETON_TOKENS = 110
+CHARACTERS_PER_TOKEN = 3
+"""Of JSON in the tokenizers of small models, cautiously; English prose has about four."""
+MAX_ENTRIES = 8
+"""Of each of the five lists."""
+SENTENCE = 80
+"""Characters that an entry should be able to have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +51,35 @@ class Judge:
         """Return Analysis' JSON schema with drafts named by letter, bounded to fit ``max_tokens``.
 
         Without bounds a small judge fills its first list until its tokens are used up, and the
-        object never closes.
+        object never closes. As many entries are allowed as leave each string a sentence.
         """
+        for entries in range(MAX_ENTRIES, 0, -1):
+            schema = self._schema(entries)
+            skeleton, strings = _size(schema, schema)
+            length = (max_tokens * CHARACTERS_PER_TOKEN - skeleton) // strings
+            if length >= SENTENCE:
+                break
+        for node in _nodes(schema):
+            if node.get("type") == "string":
+                node["maxLength"] = max(length, SENTENCE // 4)
+        return schema
+
+    def _schema(self, entries: int) -> dict[str, Any]:
         schema: dict[str, Any] = Analysis.model_json_schema()
         labels = list(LABELS[: len(self.candidates)])
-        items = max(1, min(8, max_tokens // 384))
-        strings = items * (6 + min(len(labels), 3))
-        length = max(40, (max_tokens - _SKELETON_TOKENS) * _CHARACTERS_PER_TOKEN // strings)
         for node in _nodes(schema):
             if node.get("type") == "array":
-                node["maxItems"] = items
-            elif node.get("type") == "string":
-                node["maxLength"] = length
+                node["maxItems"] = entries
         for part in ("Stance", "UniqueInsight"):
             schema["$defs"][part]["properties"]["model"] = {"enum": labels}
-        for owner, key in (("Contradiction", "stances"), ("PartialCoverage", "models")):
-            schema["$defs"][owner]["properties"][key]["maxItems"] = len(labels)
-        schema["$defs"]["PartialCoverage"]["properties"]["models"]["items"] = {"enum": labels}
+        stances = schema["$defs"]["Contradiction"]["properties"]["stances"]
+        models = schema["$defs"]["PartialCoverage"]["properties"]["models"]
+        stances["maxItems"] = models["maxItems"] = len(labels)
+        models["items"] = {"enum": labels}
         return schema
 
     def parse(self, text: str) -> Analysis:
-        """Return the analysis with candidates' names in place of letters.
+        """Return the analysis as the judge gave it, drafts named by letter.
 
         Raises:
             JudgeError: empty, not JSON, not of the schema, or it names a draft that does not exist.
@@ -83,14 +93,16 @@ class Judge:
             code = "judge_not_valid_json" if kind == "json_invalid" else "judge_schema_mismatch"
             raise JudgeError(f"the judge's analysis is unusable: {kind}", code=code) from error
         try:
-            return self._named(analysis)
+            self.named(analysis)
         except KeyError as error:
             raise JudgeError(
                 f"the judge's analysis names a draft {error} that does not exist",
                 code="judge_schema_mismatch",
             ) from error
+        return analysis
 
-    def _named(self, analysis: Analysis) -> Analysis:
+    def named(self, analysis: Analysis) -> Analysis:
+        """Put candidates' names in place of letters, for everyone but the judge."""
         names = dict(zip(LABELS, self.names, strict=False))
         content = analysis.model_dump()
         for contradiction in content["contradictions"]:
@@ -111,6 +123,22 @@ def candidate_names(candidates: Sequence[Candidate]) -> list[str]:
         count = seen[candidate.model] = seen.get(candidate.model, 0) + 1
         names.append(candidate.model if count == 1 else f"{candidate.model}#{count}")
     return names
+
+
+def _size(node: dict[str, Any], root: dict[str, Any]) -> tuple[int, int]:
+    """Return characters around the strings, and strings, of the largest value of a schema."""
+    if "$ref" in node:
+        return _size(root["$defs"][node["$ref"].rsplit("/", 1)[1]], root)
+    if "enum" in node:
+        return 4, 0  # "A",
+    if node["type"] == "array":
+        around, strings = _size(node["items"], root)
+        return 3 + around * node["maxItems"], strings * node["maxItems"]
+    if node["type"] == "object":
+        parts = [_size(part, root) for part in node["properties"].values()]
+        keys = sum(len(key) + 4 for key in node["properties"])
+        return 3 + keys + sum(part[0] for part in parts), sum(part[1] for part in parts)
+    return 3, 1
 
 
 def _nodes(value: object) -> list[dict[str, object]]:

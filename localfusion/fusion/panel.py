@@ -1,4 +1,4 @@
-"""The panel: one prompt to all members at once; quorum, grace and deadline say who is waited for."""
+"""The panel: one prompt to all members at once; quorum, grace, deadline say who is waited for."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -130,21 +130,26 @@ class Run:
         return usable
 
     async def analyze(self, candidates: Sequence[Candidate]) -> Analysis | None:
-        """Let the judge compare the drafts; None if it gives nothing usable, which is reported."""
+        """Let the judge compare the drafts; None if it gives nothing usable, which is reported.
+
+        The result names drafts by letter, for ``synthesize``; events and answer have names.
+        """
         judge, model = self._judge(candidates), self._judge_name
         await self.emit(AnalysisStarted(judge=model))
         began, reading = self._clock(), _Reading()
         cap = self.preset.analysis_max_tokens
         error: str | None = None
+        lettered: Analysis | None = None
         try:
             prompt = await self._judge_prompt(judge.analysis_messages(), SamplingParams(), cap)
             await self._read(model, replace(prompt, schema=judge.schema(cap)), reading)
-            self._analysis = judge.parse("".join(reading.text))
+            lettered = judge.parse("".join(reading.text))
+            self._analysis = judge.named(lettered)
         except FusionError as failure:
             error, self._analysis_failure = str(failure), _judge_code(failure)
         self._stages["analysis"] = StageTiming(self._clock() - began, reading.usage)
         await self.emit(AnalysisCompleted(analysis=self._analysis, error=error))
-        return self._analysis
+        return lettered
 
     async def synthesize(
         self, candidates: Sequence[Candidate], analysis: Analysis | None
@@ -343,7 +348,7 @@ async def count_tokens(engine: Engine, messages: Sequence[Message]) -> int | Non
 
 
 def _best(candidates: Sequence[Candidate]) -> Candidate:
-    """Pick the first finished candidate in the preset's order, else the first; never the longest."""
+    """Pick the first finished in the preset's order, else the first: never the longest."""
     return next((c for c in candidates if c.finish_reason == "stop"), candidates[0])
 
 

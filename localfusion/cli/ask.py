@@ -1,0 +1,85 @@
+"""``localfusion ask``: one prompt, one fused answer, with own engines or a running server's."""
+
+import asyncio
+import json
+import sys
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from localfusion import config
+from localfusion.cli.show import PhaseLines, RunLines
+from localfusion.client import RemoteFusion
+from localfusion.config import Config
+from localfusion.errors import FusionError, ModelNotFoundError, RequestError
+from localfusion.events import RunCompleted, RunFailed
+from localfusion.fusion import Fusion
+from localfusion.runtime import open_runtime
+from localfusion.types import Answer, Message, Request
+
+
+def ask(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="The question; - reads standard input.")],
+    preset: Annotated[
+        str | None, typer.Option(help="Preset that answers; default: this machine's.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    show_panel: Annotated[
+        bool, typer.Option(help="Print each member's answer and the analysis.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of the answer's text.")
+    ] = False,
+    own: Annotated[
+        bool, typer.Option("--own-engines", help="Start engines even if a server is running.")
+    ] = False,
+) -> None:
+    """Ask once: members as they finish, the judge, the answer streamed, what it took."""
+    loaded = config.load(context.obj)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise RequestError("the prompt is empty; write a question, or - to read standard input")
+    messages: tuple[Message, ...] = (Message("user", text),)
+    if system:
+        messages = (Message("system", system), *messages)
+    answer = asyncio.run(_ask(loaded, preset, messages, own, RunLines(show_panel, as_json)))
+    if as_json:
+        typer.echo(json.dumps(document(answer), ensure_ascii=False, indent=2))
+
+
+async def _ask(
+    loaded: Config, preset: str | None, messages: tuple[Message, ...], own: bool, lines: RunLines
+) -> Answer:
+    remote = None if own else await RemoteFusion.find(loaded.settings.server)
+    if remote is not None:
+        async with aclosing(remote):
+            lines.note(f"using the server at {remote.base_url}")
+            request = Request(preset or "openrouter/fusion", messages)
+            return await _show(remote, request, lines)
+    async with open_runtime(loaded, [preset] if preset else []) as runtime:
+        await runtime.start(PhaseLines())
+        return await _show(runtime.fusion, Request(runtime.fusion.default_preset, messages), lines)
+
+
+async def _show(fusion: Fusion | RemoteFusion, request: Request, lines: RunLines) -> Answer:
+    failure: FusionError = ModelNotFoundError("the run ended without an answer")
+    async with aclosing(fusion.stream(request)) as events:
+        async for event in events:
+            lines(event)
+            match event:
+                case RunCompleted(answer=answer):
+                    lines.finish(answer)
+                    return answer
+                case RunFailed(error=error):
+                    failure = error
+    raise failure
+
+
+def document(answer: Answer) -> dict[str, object]:
+    """Return an answer as JSON values: its fields, with the analysis as an object."""
+    fields = {key: value for key, value in asdict(answer).items() if key != "analysis"}
+    analysis = None if answer.analysis is None else answer.analysis.model_dump(mode="json")
+    return {**fields, "analysis": analysis, "usage": asdict(answer.usage)}

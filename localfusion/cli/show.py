@@ -1,0 +1,147 @@
+"""What people see in a terminal: phases, members as they finish, the analysis, the answer."""
+
+import sys
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from localfusion.engines.base import PhaseChange
+from localfusion.events import (
+    AnalysisCompleted,
+    AnalysisStarted,
+    AnswerDelta,
+    AnswerStarted,
+    Event,
+    PanelCompleted,
+    RunStarted,
+)
+from localfusion.types import Analysis, Answer, Candidate
+
+_CONTROLS = {code: None for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """Strip control characters, so that model text cannot steer the terminal."""
+    return text.translate(_CONTROLS)
+
+
+class PhaseLines:
+    """Prints one line per change of an engine's start, on stderr."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._last: dict[str, str] = {}
+
+    def __call__(self, change: PhaseChange) -> None:
+        detail = f" {change.detail}" if change.detail else ""
+        line = f"{change.phase}{detail}"
+        if self._last.get(change.engine) == line:
+            return
+        self._last[change.engine] = line
+        style = {"ready": "green", "failed": "red"}.get(change.phase, "dim")
+        text = f"{change.seconds:6.1f} s  {change.engine}: {line}"
+        self._console.print(Text(printable(text), style=style))
+
+
+class RunLines:
+    """Prints a run's events as they come: the answer on stdout, all else on stderr.
+
+    Args:
+        show_panel: Print each member's text and the analysis, not only that they are done.
+        quiet_answer: Leave stdout to the caller.
+    """
+
+    def __init__(self, show_panel: bool, quiet_answer: bool) -> None:
+        self._notes = Console(stderr=True, highlight=False)
+        self._show_panel = show_panel
+        self._quiet_answer = quiet_answer
+        self._done = 0
+        self._members = 0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted(members=members, judge=judge) if judge is not None:
+                self._members = len(members)
+                self.note(f"panel: {', '.join(members)}; judge: {judge}")
+            case PanelCompleted(candidate=candidate):
+                self._done += 1
+                self._member(candidate)
+            case AnalysisStarted(judge=judge):
+                self.note(f"{judge} compares the drafts")
+            case AnalysisCompleted():
+                self._analysis(event)
+            case AnswerStarted():
+                self._answer_starts(event)
+            case AnswerDelta(text=text) if not self._quiet_answer:
+                sys.stdout.write(printable(text))
+                sys.stdout.flush()
+            case _:
+                pass
+
+    def _member(self, candidate: Candidate) -> None:
+        line = f"{self._done}/{self._members} {describe(candidate)}"
+        self.note(line, "dim" if candidate.is_usable else "yellow")
+        if self._show_panel and candidate.text:
+            self._block(f"answer of {candidate.model}", candidate.text)
+
+    def _analysis(self, event: AnalysisCompleted) -> None:
+        if event.analysis is None:
+            self.note(f"no analysis: {event.error}", "yellow")
+        elif self._show_panel:
+            self._block("analysis", "\n".join(analysis_lines(event.analysis)))
+
+    def _answer_starts(self, event: AnswerStarted) -> None:
+        if event.reason is not None:
+            self.note(f"{event.status}: {event.reason}", "yellow")
+        self.note(f"answer by {event.model}")
+
+    def note(self, text: str, style: str = "dim") -> None:
+        """Print a line of progress."""
+        self._notes.print(Text(printable(text), style=style))
+
+    def _block(self, title: str, text: str) -> None:
+        self._notes.rule(Text(title), align="left")
+        self._notes.print(Text(printable(text.strip())))
+        self._notes.rule()
+
+    def finish(self, answer: Answer) -> None:
+        """End the answer's line and print what it took."""
+        if not self._quiet_answer:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        self.note(summary(answer))
+
+
+def describe(candidate: Candidate) -> str:
+    if not candidate.is_usable:
+        return f"{candidate.model} lost after {candidate.seconds:.1f} s: {candidate.error}"
+    cut = ", cut at its token limit" if candidate.finish_reason == "length" else ""
+    tokens = candidate.usage.completion_tokens
+    return f"{candidate.model} in {candidate.seconds:.1f} s, {tokens} tokens{cut}"
+
+
+def analysis_lines(analysis: Analysis) -> Iterable[str]:
+    """Render the five parts as lines; an empty part is left out."""
+    for text in analysis.consensus:
+        yield f"agreed: {text}"
+    for contradiction in analysis.contradictions:
+        stances = "; ".join(f"{s.model}: {s.stance}" for s in contradiction.stances)
+        yield f"contradiction: {contradiction.topic} ({stances})"
+    for part in analysis.partial_coverage:
+        yield f"only {', '.join(part.models)}: {part.point}"
+    for insight in analysis.unique_insights:
+        yield f"insight of {insight.model}: {insight.insight}"
+    for text in analysis.blind_spots:
+        yield f"blind spot: {text}"
+
+
+def summary(answer: Answer) -> str:
+    """One line: status, tokens, seconds of each stage."""
+    stages = ", ".join(f"{name} {timing.seconds:.1f} s" for name, timing in answer.stages.items())
+    usage = answer.usage
+    status = answer.status if answer.reason is None else f"{answer.status} ({answer.reason})"
+    return (
+        f"{status}; {usage.prompt_tokens} tokens in ({usage.cached_tokens} cached), "
+        f"{usage.completion_tokens} out; {stages}; {answer.seconds:.1f} s in all"
+    )

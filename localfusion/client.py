@@ -1,0 +1,84 @@
+"""A running localfusion server, spoken to as if it were here: same requests, same events."""
+
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+
+import httpx2
+
+from localfusion import wire
+from localfusion.config import ServerSettings
+from localfusion.errors import FusionError
+from localfusion.events import Event, RunFailed
+from localfusion.types import Request
+
+CONNECT_SECONDS = 1.0
+_EVENT = "fusion_event"
+
+
+class RemoteError(FusionError):
+    """What the server refused or failed at, in its own words."""
+
+
+class RemoteFusion:
+    """The part of Fusion that a client of ``localfusion serve`` can have."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._http = httpx2.AsyncClient(
+            base_url=base_url,
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+            trust_env=False,
+        )
+
+    @classmethod
+    async def find(cls, server: ServerSettings) -> "RemoteFusion | None":
+        """Return the localfusion server at the configured address, None if none answers there."""
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        remote = cls(f"http://{host}:{server.port}")
+        try:
+            response = await remote._http.get("/health", timeout=CONNECT_SECONDS)
+            if response.json().get("service") == "localfusion":
+                return remote
+        except (httpx2.HTTPError, ValueError, AttributeError):
+            pass  # nobody, or somebody else: then there is no server of ours
+        await remote.aclose()
+        return None
+
+    async def aclose(self) -> None:
+        """Close the connection; a run that is under way is aborted by the server."""
+        await self._http.aclose()
+
+    async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
+        """Run a request there and yield its events, as Fusion.stream does.
+
+        Raises:
+            RemoteError: the server refused it, or the connection broke.
+        """
+        sampling = {k: v for k, v in asdict(request.sampling).items() if v is not None and v != ()}
+        body = {
+            "model": request.model,
+            "messages": [asdict(message) for message in request.messages],
+            "stream": True,
+            "fusion": {"stream_panel": True},
+            **sampling,
+        }
+        try:
+            async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _refusal(response.json())
+                async for line in response.aiter_lines():
+                    if line.startswith("data: {"):
+                        chunk = json.loads(line.removeprefix("data: "))
+                        if "error" in chunk:
+                            yield RunFailed(error=_refusal(chunk))
+                        elif _EVENT in chunk:
+                            yield wire.decode(chunk[_EVENT])
+        except (httpx2.HTTPError, ValueError) as error:
+            raise RemoteError(f"the server at {self.base_url} broke off: {error}") from error
+
+
+def _refusal(body: dict[str, dict[str, str]]) -> RemoteError:
+    error = body["error"]
+    return RemoteError(error["message"], code=error.get("code"))

@@ -1,0 +1,60 @@
+"""Events as JSON objects, under the hosted service's names where it has one, and back."""
+
+from collections.abc import Mapping
+
+from pydantic import TypeAdapter
+
+from localfusion.events import (
+    AnalysisCompleted,
+    AnalysisStarted,
+    AnswerDelta,
+    AnswerStarted,
+    Event,
+    PanelAdded,
+    PanelCompleted,
+    PanelDelta,
+    RunCompleted,
+    RunStarted,
+)
+
+PREFIX = "response.fusion_call."
+
+# Source: the event table of the Fusion API (OpenRouter, August 2026); answer.* are ours.
+_NAMES: Mapping[type[Event], str] = {
+    RunStarted: "in_progress",
+    PanelAdded: "panel.added",
+    PanelDelta: "panel.delta",
+    PanelCompleted: "panel.completed",
+    AnalysisStarted: "analysis.in_progress",
+    AnalysisCompleted: "analysis.completed",
+    AnswerStarted: "answer.started",
+    AnswerDelta: "answer.delta",
+    RunCompleted: "completed",
+}
+_TYPES = {name: kind for kind, name in _NAMES.items()}
+
+
+_ADAPTERS: Mapping[type[Event], TypeAdapter[Event]] = {kind: TypeAdapter(kind) for kind in _NAMES}
+
+
+def encode(event: Event) -> dict[str, object]:
+    """Return the event's fields as JSON values, with its name as ``type``.
+
+    Raises:
+        KeyError: RunFailed, which travels as an error, not as an event.
+    """
+    fields = _ADAPTERS[type(event)].dump_python(event, mode="json")
+    return {"type": PREFIX + _NAMES[type(event)], **fields}
+
+
+def decode(fields: Mapping[str, object]) -> Event:
+    """Return the event that ``encode`` made the object of.
+
+    Raises:
+        ValueError: an unknown type, or fields that do not belong to it.
+    """
+    name = str(fields.get("type", "")).removeprefix(PREFIX)
+    if name not in _TYPES:
+        raise ValueError(f"unknown event {name!r}")
+    rest = {key: value for key, value in fields.items() if key != "type"}
+    return _ADAPTERS[_TYPES[name]].validate_python(rest)

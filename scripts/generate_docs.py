@@ -1,0 +1,118 @@
+"""Write docs/models-yaml.md from the settings' own docstrings; ``--check`` only compares."""
+
+import sys
+from pathlib import Path
+
+from localfusion.config import (
+    CatalogueFacts,
+    DefaultPreset,
+    GgufSource,
+    HubSource,
+    Limits,
+    Member,
+    ModelSpec,
+    PathSource,
+    Preset,
+    Section,
+    ServerSettings,
+    Settings,
+    WheelsSource,
+)
+
+PAGE = Path(__file__).parent.parent / "docs" / "models-yaml.md"
+SECTIONS: dict[str, type[Section]] = {
+    "top level": Settings,
+    "default_preset": DefaultPreset,
+    "server": ServerSettings,
+    "limits": Limits,
+    "models.NAME": ModelSpec,
+    "models.NAME.source, a folder": PathSource,
+    "models.NAME.source, the hub": HubSource,
+    "models.NAME.source, a GGUF file": GgufSource,
+    "models.NAME.source, wheels": WheelsSource,
+    "models.NAME.facts": CatalogueFacts,
+    "presets.NAME": Preset,
+    "presets.NAME.panel": Member,
+}
+INTRO = """\
+# models.yaml, every key
+
+Generated from `localfusion/config.py` by `scripts/generate_docs.py`; a test holds it current. The
+shipped `models.yaml` shows the keys in use. An unknown key is an error. Durations are seconds, or
+text: `90s`, `500ms`, `5m`. Relative paths start at the folder of models.yaml.
+"""
+_LIMITS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "minLength": "at least {} characters",
+    "minItems": "at least {}",
+    "minProperties": "at least {}",
+    "pattern": "`{}`",
+}
+
+
+def render() -> str:
+    """Return the whole page."""
+    return "\n".join([INTRO, *(_table(title, section) for title, section in SECTIONS.items())])
+
+
+def _table(title: str, section: type[Section]) -> str:
+    schema = section.model_json_schema()
+    required = schema.get("required", [])
+    rows = [
+        f"| `{key}` | {_values(field)} | {_default(key, field, required)} | {_meaning(field)} |"
+        for key, field in schema["properties"].items()
+    ]
+    head = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    return "\n".join([f"## {title}", "", *head, *rows, ""])
+
+
+def _values(field: dict[str, object]) -> str:
+    options = field.get("anyOf")
+    if isinstance(options, list):
+        texts = (_values(option) for option in options if option.get("type") != "null")
+        return " or ".join(dict.fromkeys(texts))
+    if "$ref" in field:
+        return "keys of its own, below"
+    if "const" in field:
+        return f"`{field['const']}`"
+    choices = field.get("enum")
+    if isinstance(choices, list):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    limits = [form.format(field[key]) for key, form in _LIMITS.items() if key in field]
+    return "; ".join([_type(field), *limits]).replace("|", "\\|")
+
+
+def _type(field: dict[str, object]) -> str:
+    words = {"array": "list", "object": "mapping", "string": "text", "boolean": "true or false"}
+    kind = str(field.get("type", "value"))
+    return words.get(kind, kind)
+
+
+def _default(key: str, field: dict[str, object], required: list[str]) -> str:
+    if key in required:
+        return "must be given"
+    default = field.get("default")
+    if default is None or default in ({}, ""):
+        return "none"
+    return "as below" if isinstance(default, dict) else f"`{default}`"
+
+
+def _meaning(field: dict[str, object]) -> str:
+    text = " ".join(str(field.get("description", "")).split())
+    return text.replace("``", "`").replace("|", "\\|").replace("None", "none")
+
+
+def main() -> int:
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(render(), encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != render():
+        print(f"{PAGE} is not current: run scripts/generate_docs.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
