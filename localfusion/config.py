@@ -335,7 +335,8 @@ class Config:
     @property
     def engine_python(self) -> Path | None:
         given = self.settings.engine_python
-        return None if given is None else self.locate(given)
+        # Not resolved: the link bin/python of a virtual environment is what finds its packages.
+        return None if given is None else (self.file.parent / given.expanduser()).absolute()
 
 
 def cache_dir() -> Path:

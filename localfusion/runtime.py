@@ -181,4 +181,4 @@ def _verified(config: Config, names: Iterable[str]) -> dict[str, Path]:
 
 
 def _simulated(name: str) -> SimEngine:
-    return SimEngine(f"This is {name}, a simulated engine without a model.")
+    return SimEngine(f"This is {name}, a simulated engine without a model.", name=name)

@@ -49,10 +49,7 @@ def options(
 def main() -> None:
     """Run the command line; every error of ours is one line and an exit code."""
     try:
-        app(standalone_mode=False)
+        app()
     except FusionError as error:
         sys.stderr.write(f"localfusion: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("localfusion: interrupted\n")
-        sys.exit(130)

@@ -1,9 +1,8 @@
 """``localfusion plan``: which engine gets which share of the hardware; nothing is loaded."""
 
 import json
-import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -48,10 +47,11 @@ def _document(presets: list[str], made: Plan) -> dict[str, object]:
 
 
 def _print(presets: list[str], made: Plan) -> None:
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     table = Table(title=f"plan for {', '.join(presets)}", title_justify="left", box=None)
     for column in ("engine", "role", "device", "weights", "kv cache", "context", "slot", "start"):
-        table.add_column(column, justify="left" if column in ("engine", "role") else "right")
+        justify: Literal["left", "right"] = "left" if column in ("engine", "role") else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
     for place, slot in enumerate(made.slots):
         table.add_row(
             slot.model + ("" if slot.is_on_disk else " *"),
@@ -61,7 +61,7 @@ def _print(presets: list[str], made: Plan) -> None:
             _gib(slot.kv_cache_bytes * max(1, len(slot.devices))),
             str(slot.max_model_len),
             _gib(slot.bytes),
-            "together" if not slot.devices else str(place + 1),
+            str(place + 1) if slot.devices else "together",
         )
     console.print(table)
     for line in _devices(made):

@@ -1,6 +1,7 @@
 """``localfusion serve``: the HTTP gateway over engines of its own."""
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from localfusion import config
 from localfusion.cli.show import PhaseLines
 from localfusion.config import Config
+from localfusion.errors import EngineStartError
 from localfusion.runtime import open_runtime
 
 
@@ -23,16 +25,28 @@ def serve(
     """Serve presets and models over HTTP until SIGTERM or Ctrl-C."""
     loaded = config.load(context.obj)
     changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    loaded = loaded.with_server(changes)
-    asyncio.run(_serve(loaded, preset or [], sim))
+    try:
+        asyncio.run(_serve(loaded.with_server(changes), preset or [], sim))
+    except* EngineStartError as failures:
+        raise failures.exceptions[0] from None
 
 
 async def _serve(loaded: Config, presets: list[str], sim: bool) -> None:
     # The web framework takes a second to import, and only this command needs it.
-    from localfusion.server.app import serve as serve_http
+    from localfusion.server.serving import listen
+    from localfusion.server.serving import serve as serve_http
 
-    lines = PhaseLines()
-    async with open_runtime(loaded, presets, sim=sim) as runtime, asyncio.TaskGroup() as group:
-        starting = group.create_task(runtime.start(lines))
-        await serve_http(runtime)
-        starting.cancel()
+    server = loaded.settings.server
+    # The port is taken before anything is loaded: a second server fails at once, not in a minute.
+    with listen(server.host, server.port) as listener:
+        async with open_runtime(loaded, presets, sim=sim) as runtime, asyncio.TaskGroup() as group:
+            names = ", ".join(runtime.fusion.presets)
+            note = f"http://{server.host}:{server.port}/v1 answers for {names} once ready\n"
+            starting = group.create_task(runtime.start(PhaseLines()))
+            await serve_http(runtime, listener, on_listening=lambda: _note(note))
+            starting.cancel()
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()

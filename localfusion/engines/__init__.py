@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localfusion.config import Config
 from localfusion.engines.base import ManagedEngine
 
 if TYPE_CHECKING:
+    from localfusion.config import Config
     from localfusion.engines.vllm import Places
     from localfusion.placement import Slot
 
@@ -15,7 +15,7 @@ __all__ = ["ManagedEngine", "create_engine"]
 
 
 def create_engine(
-    config: Config,
+    config: "Config",
     name: str,
     *,
     weights: Path | None,
@@ -45,7 +45,7 @@ def create_engine(
         case "sim":
             from localfusion.engines.sim import SimEngine
 
-            return SimEngine(f"This is {name}, a simulated engine without a model.")
+            return SimEngine(f"This is {name}, a simulated engine without a model.", name=name)
         case "vllm":
             from localfusion.engines.vllm import VLLMEngine, server_command
 

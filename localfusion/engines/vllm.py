@@ -20,6 +20,9 @@ from localfusion.types import Delta, Message, Prompt, SamplingParams
 START_SECONDS = 600.0
 """A start that takes longer has failed."""
 
+IDLE_SECONDS = 300.0
+"""Silence after which a call has failed; a long prompt is read that long on a slow CPU."""
+
 MODULES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.launchers.api_server.entry")
 """vLLM's server, newest last. Its console script is missing from the CPU build: never used."""
 
@@ -168,7 +171,12 @@ class VLLMEngine:
         argv = [*server, *command_line(name, weights, slot, self._socket, options)]
         command = Command(argv, environment(slot, places), slot.cores)
         self.process = ChildProcess(name, command, places.logs / f"{name}.log", places.run)
-        self._client = OpenAIEngine(name, uds=self._socket, facts=EngineFacts(slot.max_model_len))
+        self._client = OpenAIEngine(
+            name,
+            uds=self._socket,
+            facts=EngineFacts(slot.max_model_len),
+            idle_timeout=IDLE_SECONDS,
+        )
 
     @property
     def facts(self) -> EngineFacts:

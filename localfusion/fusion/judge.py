@@ -17,6 +17,8 @@ CHARACTERS_PER_TOKEN = 3
 """Of JSON in the tokenizers of small models, cautiously; English prose has about four."""
 MAX_ENTRIES = 8
 """Of each of the five lists."""
+REPEATED_CHARACTERS = 1000
+"""A question up to this long stands behind the drafts once more: small models lose it otherwise."""
 SENTENCE = 80
 """Characters that an entry should be able to have."""
 
@@ -42,7 +44,9 @@ class Judge:
         notes = None
         if analysis is not None:
             notes = neutralize(analysis.model_dump_json(), self.nonce)
-        return self._with_tail(render("synthesize", analysis=notes))
+        asked = next((m.content for m in reversed(self.conversation) if m.role == "user"), "")
+        question = asked if 0 < len(asked) <= REPEATED_CHARACTERS else None
+        return self._with_tail(render("synthesize", analysis=notes, question=question))
 
     def _with_tail(self, tail: str) -> tuple[Message, ...]:
         return extend(self.conversation, judge_block(self.candidates, self.nonce) + tail)

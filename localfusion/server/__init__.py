@@ -1,0 +1,1 @@
+"""The HTTP gateway: OpenAI's API over fusion's events. Nothing outside imports fastapi."""

@@ -1,0 +1,302 @@
+"""SimEngine: an engine without a model, for tests, load simulation and trying the program out.
+
+It says what its script says, at the speed of its profile, and fails as its plan says; it records
+the calls and counts the aborts. Everything is deterministic and on the event loop's clock.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from localfusion.engines.base import EngineFacts, EngineStats, Phase, PhaseChange, PhaseListener
+from localfusion.engines.sim_latency import SimProfile, SimScheduler, SimSequence
+from localfusion.engines.sim_schema import minimal_instance
+from localfusion.errors import (
+    ContextLengthError,
+    EngineError,
+    EngineUnavailableError,
+    OverloadedError,
+    RequestError,
+)
+from localfusion.types import Delta, FinishReason, Message, Prompt, Usage
+
+Script = str | Sequence[str] | Callable[[Prompt], str]
+
+DEFAULT_TEXT = "A simulated answer."
+
+FailureKind = Literal[
+    "refuse",
+    "overloaded",
+    "die",
+    "stall",
+    "error_event",
+    "truncated",
+    "malformed",
+    "drip",
+    "wrong_usage",
+]
+
+# A leading space belongs to its word, as in most tokenizers; words are cut after eight characters.
+_TOKEN = re.compile(r"\s?\w{1,8}|\s?[^\w\s]|\s")
+
+
+@dataclass(frozen=True, slots=True)
+class SimFailure:
+    """How a call fails.
+
+    Attributes:
+        kind: ``refuse`` and ``overloaded`` before the first token. After ``at_token`` tokens:
+            ``die`` (the engine fails all its calls until it is started again), ``stall`` (silence),
+            ``error_event``, ``truncated`` (the stream just ends), ``malformed`` (no JSON in it).
+            Without an error: ``drip`` (``seconds`` more per token), ``wrong_usage`` (all 0).
+        at_token: Tokens that still arrive; a shorter answer does not fail.
+    """
+
+    kind: FailureKind
+    at_token: int = 0
+    seconds: float = 1.0
+
+
+FailurePlan = SimFailure | Callable[[Prompt], SimFailure | None]
+
+
+def tokenize(text: str) -> list[str]:
+    """Cut a text into the simulation's tokens; joined, they are the text."""
+    return _TOKEN.findall(text)
+
+
+def render(messages: Sequence[Message]) -> list[str]:
+    """Return the prompt's tokens with the simulation's chat template applied."""
+    tokens: list[str] = []
+    for message in messages:
+        tokens += [f"<{message.role}>", *tokenize(message.content), "<end>"]
+    return [*tokens, "<assistant>"]
+
+
+class SimEngine:
+    """A ManagedEngine in process; ready at once, ``start()`` is only needed after a stop or death.
+
+    Args:
+        text: What it says: always the same; one text per call, the last one again and again; or
+            whatever a function makes of the prompt. Under a schema, a text that is no JSON is
+            replaced by the smallest value that obeys it.
+        delay: Seconds before each first token, on top of the profile.
+        profile: How fast; None: everything at once, with room for 256 requests.
+        failure: How calls fail; a function decides for each prompt, None: not.
+        reasoning: Said before the text, as reasoning.
+
+    Attributes:
+        calls: The prompts, in order of arrival.
+        aborts: Calls whose reader left before the last delta.
+
+    Raises:
+        ValueError: the profile's blocks cannot hold ``max_model_len`` tokens.
+    """
+
+    def __init__(  # noqa: PLR0913  a script and what is varied in tests, all optional
+        self,
+        text: Script = DEFAULT_TEXT,
+        *,
+        name: str = "sim",
+        delay: float = 0.0,
+        profile: SimProfile | None = None,
+        failure: FailurePlan | None = None,
+        reasoning: str = "",
+        max_model_len: int = 4096,
+    ) -> None:
+        profile = profile or SimProfile()
+        if profile.num_blocks * profile.block_size < max_model_len:
+            raise ValueError(f"{profile.num_blocks} blocks cannot hold {max_model_len} tokens")
+        self.name = name
+        self.calls: list[Prompt] = []
+        self.aborts = 0
+        self._text = text
+        self._delay = delay
+        self._failure = failure
+        self._reasoning = reasoning
+        self._facts = EngineFacts(max_model_len, version="sim", supports_priority=True)
+        self._scheduler = SimScheduler(profile)
+        self._down: str | None = None
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._facts
+
+    @property
+    def is_ready(self) -> bool:
+        return self._down is None
+
+    @property
+    def profile(self) -> SimProfile:
+        return self._scheduler.profile
+
+    async def start(self, listener: PhaseListener) -> None:
+        """Take ``profile.start_seconds``; a stopped or dead engine is as new, its cache empty."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+
+        def enter(phase: Phase) -> None:
+            listener(PhaseChange(self.name, phase, clock() - began))
+
+        enter("loading")
+        await asyncio.sleep(self.profile.start_seconds)
+        self._down = None
+        enter("ready")
+
+    async def stop(self) -> None:
+        self._shut("is stopped")
+
+    async def stats(self) -> EngineStats:
+        return self._scheduler.stats
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(render(messages))
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
+        """Stream the script; see Engine."""
+        self.calls.append(prompt)
+        failure = self._failure(prompt) if callable(self._failure) else self._failure
+        self._admit(failure)
+        tokens = render(prompt.messages)
+        reply = self._reply(prompt, len(tokens))
+        sequence = self._scheduler.submit(
+            tokens,
+            reply.wanted,
+            priority=prompt.priority,
+            seed=prompt.sampling.seed or 0,
+            delay=self._delay,
+        )
+        with self._serving(sequence):
+            for index in range(reply.wanted):
+                await self._fail(failure, index, sequence)
+                await sequence.advance()
+                if index < len(reply.tokens):
+                    yield reply.delta(index)
+            await self._fail(failure, reply.wanted, sequence)
+        is_wrong = failure is not None and failure.kind == "wrong_usage"
+        usage = Usage(calls=1) if is_wrong else reply.usage(len(tokens), sequence)
+        yield Delta(finish_reason=reply.finish_reason, usage=usage)
+
+    def _admit(self, failure: SimFailure | None) -> None:
+        if self._down is not None:
+            raise EngineUnavailableError(f"engine {self.name!r} {self._down}; start it again")
+        if failure is None:
+            return
+        if failure.kind == "refuse":
+            raise EngineUnavailableError(f"engine {self.name!r} refuses connections, as planned")
+        if failure.kind == "overloaded":
+            raise OverloadedError(f"engine {self.name!r} has too much to do, as planned")
+
+    def _reply(self, prompt: Prompt, prompt_tokens: int) -> "_Reply":
+        room = self._facts.max_model_len - prompt_tokens
+        if room < 1:
+            raise ContextLengthError(
+                f"the context length of engine {self.name!r} is {self._facts.max_model_len} tokens "
+                f"and the prompt has {prompt_tokens}; shorten the prompt"
+            )
+        limit = min(prompt.sampling.max_tokens or room, room)  # vLLM 0.32 cuts it too
+        text = self._script(prompt)
+        if prompt.schema is not None and not _is_json(text):
+            text = _obey(prompt.schema)
+        ends = [text.index(stop) for stop in prompt.sampling.stop if stop in text]
+        thoughts = tokenize(self._reasoning)
+        tokens = [*thoughts, *tokenize(text[: min(ends, default=len(text))])]
+        is_cut = len(tokens) > limit
+        return _Reply(tokens[:limit], min(len(thoughts), limit), "length" if is_cut else "stop")
+
+    def _script(self, prompt: Prompt) -> str:
+        if isinstance(self._text, str):
+            return self._text
+        if callable(self._text):
+            return self._text(prompt)
+        return self._text[min(len(self.calls), len(self._text)) - 1]
+
+    @contextmanager
+    def _serving(self, sequence: SimSequence) -> Iterator[None]:
+        try:
+            yield
+        except (GeneratorExit, asyncio.CancelledError):
+            self.aborts += 1
+            raise
+        finally:
+            self._scheduler.release(sequence)
+
+    async def _fail(self, failure: SimFailure | None, index: int, sequence: SimSequence) -> None:
+        if failure is None:
+            return
+        if failure.kind == "drip":
+            await asyncio.sleep(failure.seconds)
+        elif failure.kind == "stall":
+            sequence.stalls_at = failure.at_token
+        elif index == failure.at_token:
+            self._break(failure.kind)
+
+    def _break(self, kind: FailureKind) -> None:
+        match kind:
+            case "die":
+                self._shut("died")
+                raise EngineError(f"engine {self.name!r} died, as planned", code="engine_died")
+            case "error_event":
+                raise EngineError(f"engine {self.name!r} failed, as planned")
+            case "truncated":
+                raise EngineError(
+                    f"the stream of engine {self.name!r} ended early, as planned", code="truncated"
+                )
+            case "malformed":
+                raise EngineError(
+                    f"engine {self.name!r} sent no JSON, as planned", code="malformed_stream"
+                )
+            case "refuse" | "overloaded" | "stall" | "drip" | "wrong_usage":
+                return
+            case _:
+                assert_never(kind)
+
+    def _shut(self, why: str) -> None:
+        self._down = why
+        self._scheduler.fail(EngineError(f"engine {self.name!r} {why}", code="engine_died"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What will be said: reasoning first, then text; at least one token, if only the end's."""
+
+    tokens: Sequence[str]
+    reasoning_tokens: int
+    finish_reason: FinishReason
+
+    @property
+    def wanted(self) -> int:
+        return max(1, len(self.tokens))
+
+    def delta(self, index: int) -> Delta:
+        token = self.tokens[index]
+        is_reasoning = index < self.reasoning_tokens
+        return Delta(reasoning=token) if is_reasoning else Delta(text=token)
+
+    def usage(self, prompt_tokens: int, sequence: SimSequence) -> Usage:
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=self.wanted,
+            cached_tokens=sequence.cached_tokens or 0,
+            reasoning_tokens=self.reasoning_tokens,
+            calls=1,
+        )
+
+
+def _obey(schema: Mapping[str, object]) -> str:
+    try:
+        return json.dumps(minimal_instance(schema))
+    except ValueError as error:
+        raise RequestError(f"response_format: {error}") from error
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

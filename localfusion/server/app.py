@@ -1,0 +1,155 @@
+"""The HTTP application: routes, liveness, readiness, and one envelope for every error."""
+
+import time
+import uuid
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from localfusion import __version__
+from localfusion.errors import FusionError, OverloadedError, RequestError
+from localfusion.server.chat import chat_routes
+from localfusion.server.envelope import (
+    ClientGoneError,
+    MethodNotAllowedError,
+    NotFoundError,
+    error_response,
+    report_bug,
+)
+from localfusion.server.fields import ChatBody
+from localfusion.server.gateway import Gateway
+from localfusion.server.limits import Runs, check_source
+from localfusion.server.models import model_routes
+
+__all__ = ["Gateway", "create_app"]
+
+
+def create_app(gateway: Gateway, runs: Runs | None = None) -> FastAPI:
+    """Build the application over a running system.
+
+    Args:
+        gateway: What answers.
+        runs: Counts and aborts the runs; None: nobody outside needs to.
+    """
+    app = FastAPI(
+        title="localfusion",
+        version=__version__,
+        docs_url=None,  # its page loads scripts from a public address
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(_state_routes(gateway))
+    app.include_router(model_routes(gateway, int(time.time())))
+    app.include_router(chat_routes(gateway, runs or Runs(gateway.settings.limits.runs)))
+    app.add_exception_handler(FusionError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_middleware(Edge)
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+class Edge:
+    """Around every request: its id, who sent it, and what a fault of ours looks like."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        has_started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal has_started
+            if message["type"] == "http.response.start":
+                has_started = True
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            check_source(scope)
+            await self._app(scope, receive, send_with_id)
+        except ClientGoneError:
+            pass  # nobody is there to be told
+        except FusionError as error:
+            await error_response(error)(scope, receive, send_with_id)
+        except Exception as error:  # noqa: BLE001  the edge of the process: nothing may pass
+            failure = report_bug(error, request_id)
+            if not has_started:
+                await error_response(failure)(scope, receive, send_with_id)
+
+
+def _state_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter()
+
+    @router.head("/health", include_in_schema=False)
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        """Say that the event loop turns; also while the server drains."""
+        return {"status": "ok", "service": "localfusion", "version": __version__}
+
+    @router.head("/ready", include_in_schema=False)
+    @router.get("/ready")
+    async def ready() -> Response:
+        """Say whether the default preset can answer now, else why not."""
+        reasons = list(gateway.not_ready())
+        if gateway.draining and "draining" not in reasons:
+            reasons.append("draining")
+        engines = {
+            name: {"phase": change.phase, "seconds": change.seconds, "detail": change.detail}
+            for name, change in gateway.phases().items()
+        }
+        body = {
+            "status": "not_ready" if reasons else "ready",
+            "reasons": reasons,
+            "engines": engines,
+        }
+        return JSONResponse(body, status_code=503 if reasons else 200)
+
+    return router
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FusionError)
+    stage = None
+    if isinstance(error, OverloadedError):
+        stage = "admission"
+    elif type(error) is RequestError:
+        stage = "parse"
+    return error_response(error, stage=stage)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        refused = MethodNotAllowedError(f"this address takes other methods; use {allowed}")
+        return error_response(refused, headers={"allow": allowed})
+    if error.status_code == 404:
+        return error_response(
+            NotFoundError("there is nothing at this address; /openapi.json lists what there is")
+        )
+    return error_response(RequestError("the request cannot be read; see /openapi.json"))
+
+
+def _describe(app: FastAPI) -> dict[str, object]:
+    """Build the OpenAPI document; the chat body is parsed by us, so its schema is added here."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        _, schemas = models_json_schema(
+            [(ChatBody, "validation")], ref_template="#/components/schemas/{model}"
+        )
+        components = document.setdefault("components", {}).setdefault("schemas", {})
+        components.update(schemas["$defs"])
+        app.openapi_schema = document
+    return app.openapi_schema

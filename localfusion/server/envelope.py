@@ -1,0 +1,124 @@
+"""Every refusal and failure as OpenAI's error object, with the headers that steer its clients."""
+
+import logging
+import math
+import traceback
+from collections.abc import Mapping
+
+from fastapi.responses import JSONResponse
+
+from localfusion.errors import BodyTooLargeError, FusionError, OverloadedError, RequestError
+
+logger = logging.getLogger(__name__)
+
+
+class HostNotAllowedError(RequestError):
+    status = 403
+    type = "permission_error"
+    code = "host_not_allowed"
+
+
+class OriginNotAllowedError(RequestError):
+    status = 403
+    type = "permission_error"
+    code = "origin_not_allowed"
+
+
+class NotFoundError(RequestError):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowedError(RequestError):
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTimeoutError(RequestError):
+    status = 408
+    code = "request_timeout"
+
+
+class UnsupportedMediaTypeError(RequestError):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class InternalError(FusionError):
+    """A fault of ours; what it was stands in the log under the request's id."""
+
+
+class ClientGoneError(Exception):
+    """Nobody is left to answer: the connection closed, or its reader stopped reading."""
+
+
+def error_object(
+    error: FusionError,
+    *,
+    trace_id: str | None = None,
+    stage: str | None = None,
+    model: str | None = None,
+) -> dict[str, object]:
+    """Build the object that stands under ``error`` in a body or in a stream's last chunk."""
+    message = str(error)
+    is_refusal = isinstance(error, RequestError | OverloadedError)
+    return {
+        "message": message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+        "metadata": {
+            "error_type": type(error).__name__,
+            "failure_reason": None if isinstance(error, RequestError) else error.code,
+            "model": model,
+            "stage": stage,
+            # Refusals end with their remedy, behind the last semicolon.
+            "remedy": (message.rpartition("; ")[2] if is_refusal and "; " in message else None),
+            "trace_id": trace_id,
+        },
+    }
+
+
+def error_headers(error: FusionError) -> dict[str, str]:
+    """Build the headers that tell official clients whether and when to ask again.
+
+    They repeat any 409 and 5xx twice unless told not to, and each repeat is a whole panel.
+    """
+    headers = {}
+    if not error.retry and (error.status >= 500 or error.status == 409):
+        headers["x-should-retry"] = "false"
+    if error.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after))
+        headers["retry-after-ms"] = str(math.ceil(error.retry_after * 1000))
+    if isinstance(error, BodyTooLargeError | RequestTimeoutError):
+        headers["connection"] = "close"  # the rest of the body is never read
+    return headers
+
+
+def error_response(
+    error: FusionError,
+    *,
+    trace_id: str | None = None,
+    stage: str | None = None,
+    model: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Build the answer to a request that failed before its first byte."""
+    body = {"error": error_object(error, trace_id=trace_id, stage=stage, model=model)}
+    sent = {**(headers or {}), **error_headers(error)}
+    return JSONResponse(body, status_code=error.status, headers=sent)
+
+
+def report_bug(error: BaseException, request_id: str) -> InternalError:
+    """Log a fault of ours without content of the request; return what the client is told."""
+    # An exception's text may hold parts of a prompt: its class and the lines it passed say enough.
+    logger.error("request %s: internal error\n%s", request_id, "".join(_frames(error)))
+    return InternalError(f"internal error, request id {request_id}")
+
+
+def _frames(error: BaseException) -> list[str]:
+    lines = [f"{type(error).__name__}\n", *traceback.format_tb(error.__traceback__)]
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            lines += _frames(inner)
+    return lines

@@ -1,0 +1,201 @@
+"""Runs the application on a socket until a signal; drains, then leaves the rest to the caller."""
+
+import asyncio
+import errno
+import signal
+import socket
+import stat
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from localfusion.errors import ConfigError
+from localfusion.server.app import create_app
+from localfusion.server.gateway import Gateway
+from localfusion.server.limits import Runs
+
+BACKLOG = 1024
+KEEP_ALIVE_SECONDS = 65
+"""Idle connections; longer than the 60 s of common proxies, which else meet a closing one."""
+ABORT_SECONDS = 10
+"""For connections to end after their runs were aborted."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the port, before anything heavy is loaded.
+
+    Raises:
+        ConfigError: it is taken, or this user may not have it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        # Only a listening socket keeps others out: two may be bound to one port.
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            message = f"port {port} is in use; stop the other program or choose --port"
+            raise ConfigError(message, code="port_in_use") from error
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose --host or --port"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Open a unix socket for this user alone; one that nobody listens on any more is replaced.
+
+    Raises:
+        ConfigError: somebody listens there, or a socket cannot be made there.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.exists() and _is_stale(path):
+            path.unlink()
+        listener.bind(str(path))
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{path}: {reason}; choose another socket", code="port_in_use") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _is_stale(path: Path) -> bool:
+    if not path.is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
+async def serve(
+    gateway: Gateway,
+    listener: socket.socket | None = None,
+    *,
+    on_listening: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; the caller stops the engines afterwards.
+
+    The first signal refuses new runs and lets running ones end within ``server.drain`` seconds,
+    then aborts them with a typed error; the second aborts them at once. Cancelling does too. Both
+    signals belong to this function while it runs, and to whoever had them before afterwards.
+
+    Args:
+        gateway: What answers.
+        listener: From ``listen`` or ``listen_unix``, closed at the end; None: as set.
+        on_listening: Called once requests are answered.
+
+    Raises:
+        ConfigError: the settings' port is in use.
+    """
+    settings = gateway.settings.server
+    listener = listener or listen(settings.host.replace("localhost", "127.0.0.1"), settings.port)
+    runs = Runs(gateway.settings.limits.runs)
+    server = _Server(_configure(gateway, runs), on_listening)
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            runs.aborted.set()
+            server.should_exit = server.force_exit = True
+        gateway.draining = True
+        stopping.set()
+
+    try:
+        with _signals(stop):
+            async with asyncio.TaskGroup() as group:
+                draining = group.create_task(_drain(stopping, runs, server, settings.drain))
+                await server.serve(sockets=[listener])
+                draining.cancel()
+    finally:
+        runs.aborted.set()
+        if server.started and not server.has_shut_down:
+            await server.shutdown(sockets=[listener])
+        listener.close()
+
+
+def _configure(gateway: Gateway, runs: Runs) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(gateway, runs),
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        # The application logs its own faults; uvicorn would add tracebacks with content.
+        log_level="critical",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=ABORT_SECONDS,
+    )
+
+
+async def _drain(
+    stopping: asyncio.Event, runs: Runs, server: uvicorn.Server, seconds: float
+) -> None:
+    await stopping.wait()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await runs.wait_idle()
+    runs.aborted.set()
+    server.should_exit = True
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    wanted = (signal.SIGTERM, signal.SIGINT)
+    # Not loop.add_signal_handler, which could not give back what was there before.
+    before = {
+        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+        for number in wanted
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without signals of its own, which it would raise again on the way out."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.has_shut_down = False
+        self._on_listening = on_listening
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.has_shut_down = True
+        await super().shutdown(sockets)
+
+
+class _Protocol(HttpToolsProtocol):
+    """Tells the application what ASGI hides: the request's target, and how to cut it off."""
+
+    def on_headers_complete(self) -> None:
+        self.scope["state"]["target"] = self.url
+        self.scope["state"]["abort"] = self.transport.abort
+        super().on_headers_complete()

@@ -1,0 +1,171 @@
+"""The kinds of engine under contract. A new kind is one function and one line in ``KINDS``."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from localfusion.engines.base import Engine, ManagedEngine, PhaseChange
+from localfusion.engines.openai import OpenAIEngine
+from localfusion.engines.sim import DEFAULT_TEXT, FailureKind, SimEngine, SimFailure
+from localfusion.engines.sim_latency import PROFILES
+from localfusion.engines.vllm import Places, VLLMEngine
+from localfusion.placement import Slot
+from localfusion.types import Delta, Message, Prompt
+
+SERVER = (sys.executable, "-m", "localfusion.engines.sim_server")
+NAME = "model-a"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a simulated engine does in a case, whichever way it is reached.
+
+    A planned failure must come after the first token: an engine that starts generates one.
+    """
+
+    text: str = DEFAULT_TEXT
+    echo: bool = False
+    reasoning: str = ""
+    profile: str = "instant"
+    failure: FailureKind | None = None
+    at_token: int = 2
+    max_model_len: int = 4096
+
+    def flags(self) -> list[str]:
+        """Return it as options of sim_server."""
+        flags = ["--text", self.text, "--reasoning", self.reasoning, "--profile", self.profile]
+        if self.echo:
+            flags.append("--echo")
+        if self.failure is not None:
+            flags += ["--failure", self.failure, "--at-token", str(self.at_token)]
+        return flags
+
+
+Open = Callable[[Script, Path], AbstractAsyncContextManager[ManagedEngine]]
+
+
+@asynccontextmanager
+async def open_sim(script: Script, _: Path) -> AsyncGenerator[ManagedEngine, None]:
+    engine = SimEngine(
+        _echo if script.echo else script.text,
+        name=NAME,
+        reasoning=script.reasoning,
+        profile=PROFILES[script.profile],
+        failure=None if script.failure is None else SimFailure(script.failure, script.at_token),
+        max_model_len=script.max_model_len,
+    )
+    await engine.start(ignore)
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+@asynccontextmanager
+async def open_openai(script: Script, run: Path) -> AsyncGenerator[ManagedEngine, None]:
+    sizes = ["--max-model-len", str(script.max_model_len)]
+    async with sim_server(run / "a.sock", *script.flags(), *sizes) as uds:
+        engine = OpenAIEngine(NAME, uds=uds)
+        if script.failure != "overloaded":
+            await engine.start(ignore)
+        try:
+            yield engine
+        finally:
+            await engine.stop()
+
+
+@asynccontextmanager
+async def open_vllm(script: Script, run: Path) -> AsyncGenerator[ManagedEngine, None]:
+    """VLLMEngine with all its machinery, its command alone put in the place of vLLM's."""
+    (run / "t").mkdir()
+    engine = VLLMEngine(
+        NAME,
+        weights=run,
+        slot=_slot(script.max_model_len),
+        options={},
+        places=Places(run=run, cache=run, logs=run),
+        server=[*SERVER, *script.flags()],
+    )
+    try:
+        await engine.start(ignore)
+        yield engine
+    finally:
+        await engine.stop()
+
+
+KINDS: dict[str, Open] = {"sim": open_sim, "openai": open_openai, "vllm": open_vllm}
+
+
+PROMPT = Prompt((Message("system", "Be brief."), Message("user", "Say hello.")))
+
+
+async def collect(engine: Engine, prompt: Prompt = PROMPT) -> list[Delta]:
+    """Read a whole stream."""
+    async with aclosing(engine.generate(prompt)) as deltas:
+        return [delta async for delta in deltas]
+
+
+def text_of(deltas: Sequence[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+def ignore(_: PhaseChange) -> None:
+    """Listen to an engine's phases, and forget them."""
+
+
+@asynccontextmanager
+async def sim_child(*flags: str) -> AsyncGenerator[asyncio.subprocess.Process, None]:
+    """Run ``python -m localfusion.engines.sim_server`` until the end; its log is ``stderr``."""
+    process = await asyncio.create_subprocess_exec(*SERVER, *flags, stderr=asyncio.subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
+
+
+@asynccontextmanager
+async def sim_server(uds: Path, *flags: str) -> AsyncGenerator[Path, None]:
+    """Run a simulated server behind a socket; it listens when this returns."""
+    looker = OpenAIEngine(NAME, uds=uds)
+    try:
+        async with sim_child("--uds", str(uds), "--served-model-name", NAME, *flags) as child:
+            await listening(looker, child)
+            yield uds
+    finally:
+        await looker.aclose()
+        os.unlink(uds)
+
+
+async def listening(engine: OpenAIEngine, child: asyncio.subprocess.Process) -> None:
+    """Wait until the child answers the engine's calls."""
+    async with asyncio.timeout(60):
+        while not await engine.healthy():
+            assert child.returncode is None, "sim_server ended at once"
+            await asyncio.sleep(0.05)
+
+
+def _echo(prompt: Prompt) -> str:
+    return prompt.messages[-1].content
+
+
+def _slot(max_model_len: int) -> Slot:
+    return Slot(
+        model=NAME,
+        roles=("member",),
+        devices=(),
+        cores=tuple(sorted(os.sched_getaffinity(0))),
+        dtype="bfloat16",
+        max_model_len=max_model_len,
+        max_num_seqs=8,
+        weight_bytes=1,
+        kv_cache_bytes=1 << 20,
+        bytes=1 << 21,
+        gpu_memory_utilization=0.05,
+        is_on_disk=True,
+    )

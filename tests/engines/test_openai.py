@@ -1,0 +1,143 @@
+"""What OpenAIEngine sends, and what it reads from a good stream."""
+
+import pytest
+
+from localfusion.engines import openai_wire as wire
+from localfusion.engines.base import EngineFacts
+from localfusion.engines.openai import (
+    OpenAIEngine,
+)
+from localfusion.types import Delta, Message, Prompt, SamplingParams, Usage
+from tests.engines.kinds import PROMPT, collect
+from tests.engines.raw_server import (
+    DONE,
+    FINISH,
+    RawServer,
+    says,
+)
+
+
+async def test_body_holds_the_allowed_fields_and_no_other(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    server.stream(FINISH, DONE)
+    sampling = SamplingParams(0.5, 0.9, 7, ("x",), 3, 0.1, 0.2)
+
+    await collect(engine, Prompt(PROMPT.messages, sampling, schema={"type": "null"}, priority=-10))
+
+    assert server.asked[0].body == {
+        "model": "a",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Say hello."},
+        ],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_tokens": 7,
+        "stop": ["x"],
+        "seed": 3,
+        "frequency_penalty": 0.1,
+        "presence_penalty": 0.2,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "strict": True, "schema": {"type": "null"}},
+        },
+    }
+
+
+async def test_unset_fields_are_left_to_the_server(server: RawServer, engine: OpenAIEngine) -> None:
+    server.stream(FINISH, DONE)
+
+    await collect(engine)
+
+    assert set(server.asked[0].body) == {"model", "messages", "stream", "stream_options"}
+
+
+async def test_headers_carry_the_key_and_the_depth(server: RawServer, engine: OpenAIEngine) -> None:
+    server.stream(FINISH, DONE)
+
+    await collect(engine)
+
+    assert server.asked[0].headers["authorization"] == "Bearer secret"
+    assert server.asked[0].headers["x-openrouter-fusion-depth"] == "1"
+
+
+async def test_priority_is_sent_only_where_it_is_supported(server: RawServer) -> None:
+    server.stream(FINISH, DONE)
+    facts = EngineFacts(4096, supports_priority=True)
+    engine = OpenAIEngine("a", uds=server.uds, remote_name="b", facts=facts)
+
+    await collect(engine, Prompt(PROMPT.messages, priority=-10))
+
+    assert server.asked[0].body["priority"] == -10
+    assert server.asked[0].body["model"] == "b"
+    await engine.aclose()
+
+
+async def test_half_a_surrogate_pair_does_no_harm(server: RawServer, engine: OpenAIEngine) -> None:
+    server.stream('{"choices": [{"delta": {"content": "\\ud83d"}}]}', FINISH, DONE)
+
+    deltas = await collect(engine, Prompt((Message("user", "\ud83d"),)))
+
+    assert deltas[0].text == "?"
+
+
+async def test_usage_and_reasoning_are_read_under_all_their_names(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 4,
+        "prompt_tokens_details": {"cached_tokens": 8},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    }
+    server.stream(
+        says("", reasoning="a"),
+        says("", reasoning_content="b"),
+        {**says("c"), "usage": {"prompt_tokens": 9, "completion_tokens": 1}},
+        FINISH,
+        {"choices": [], "usage": usage},
+        DONE,
+    )
+
+    deltas = await collect(engine)
+
+    assert deltas == [
+        Delta(reasoning="a"),
+        Delta(reasoning="b"),
+        Delta(text="c"),
+        Delta(finish_reason="stop", usage=Usage(9, 4, 8, 2, calls=1)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"), [("length", "length"), ("tool_calls", "tool_calls"), ("eos", "stop")]
+)
+async def test_finish_reason_is_passed_on(
+    server: RawServer, engine: OpenAIEngine, sent: str, read: str
+) -> None:
+    server.stream({"choices": [{"delta": {"content": "x"}, "finish_reason": sent}]}, DONE)
+
+    last = (await collect(engine))[-1]
+
+    assert last == Delta(finish_reason=read, usage=Usage(calls=1))  # type: ignore[arg-type]  # as read
+
+
+async def test_finished_stream_may_lack_its_done_event(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    server.stream(says("x"), FINISH)
+
+    assert [delta.text for delta in await collect(engine)] == ["x", ""]
+
+
+async def test_endless_text_is_cut(server: RawServer, engine: OpenAIEngine) -> None:
+    megabyte = "x" * (wire.MAX_TEXT // 4)
+    server.stream(*[says(megabyte) for _ in range(8)])
+
+    deltas = await collect(engine)
+
+    assert sum(len(delta.text) for delta in deltas) == wire.MAX_TEXT
+    assert deltas[-1].finish_reason == "length"

@@ -1,0 +1,171 @@
+"""What OpenAIEngine learns of its server: facts, counts, figures."""
+
+from pathlib import Path
+
+import pytest
+
+from localfusion.engines.base import EngineFacts, ManagedEngine, Phase
+from localfusion.engines.openai import (
+    DEFAULT_MAX_MODEL_LEN,
+    OpenAIEngine,
+)
+from localfusion.errors import (
+    EngineError,
+    EngineStartError,
+)
+from tests.engines.kinds import PROMPT, collect
+from tests.engines.raw_server import (
+    DONE,
+    FINISH,
+    RawServer,
+    event_stream,
+    models,
+    response,
+    says,
+)
+
+CHAT = "/v1/chat/completions"
+
+
+def serve_vllm(server: RawServer) -> None:
+    entry = {"id": "a", "owned_by": "vllm", "max_model_len": 2048, "root": "/srv/weights/a"}
+    server.answer("/v1/models", models(entry))
+    server.answer("/version", response(200, '{"version": "0.32.0"}'))
+    server.stream(says("x"), FINISH, DONE)
+
+
+async def started(engine: OpenAIEngine) -> list[Phase]:
+    phases: list[Phase] = []
+    await engine.start(lambda change: phases.append(change.phase))
+    return phases
+
+
+async def test_start_learns_the_facts_and_hears_one_token(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    serve_vllm(server)
+
+    phases = await started(engine)
+
+    assert isinstance(engine, ManagedEngine)
+    assert phases == ["checking", "ready"]
+    assert engine.is_ready
+    assert engine.facts == EngineFacts(2048, "0.32.0", supports_priority=True)
+    assert server.asked[-1].body["max_tokens"] == 1
+
+
+async def test_vllm_that_refuses_priorities_gets_none(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    serve_vllm(server)
+    refused = response(400, '{"error": {"message": "priority is not supported"}}')
+    server.answer(CHAT, refused, event_stream(FINISH, DONE))
+
+    await started(engine)
+
+    assert not engine.facts.supports_priority
+    assert "priority" not in server.asked[-1].body
+
+
+async def test_server_that_tells_nothing_of_itself_gets_the_default(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    server.answer("/v1/models", models({"id": "a"}))
+
+    facts = await engine.probe()
+
+    assert facts == EngineFacts(DEFAULT_MAX_MODEL_LEN)
+
+
+async def test_given_facts_fill_in_for_what_the_server_does_not_tell(server: RawServer) -> None:
+    server.answer("/v1/models", models())
+    engine = OpenAIEngine("a", uds=server.uds, facts=EngineFacts(1234))
+
+    assert (await engine.probe()).max_model_len == 1234
+
+    await engine.aclose()
+
+
+async def test_unknown_model_is_named_beside_the_known_ones(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    server.answer("/v1/models", models({"id": "b", "root": "/srv/b"}, {"id": "c"}))
+
+    with pytest.raises(EngineStartError, match="no model 'a'; it has b, c") as raised:
+        await started(engine)
+
+    assert "srv" not in str(raised.value)
+    assert not engine.is_ready
+
+
+async def test_server_that_is_not_there_fails_the_start(run_dir: Path) -> None:
+    engine = OpenAIEngine("a", uds=run_dir / "none.sock")
+    phases: list[Phase] = []
+
+    with pytest.raises(EngineStartError, match="does not accept connections"):
+        await engine.start(lambda change: phases.append(change.phase))
+
+    assert phases == ["checking", "failed"]
+    await engine.stop()
+
+
+async def test_stopped_engine_can_be_started_again(server: RawServer, engine: OpenAIEngine) -> None:
+    serve_vllm(server)
+    await started(engine)
+    await engine.stop()
+
+    await started(engine)
+
+    assert [delta.text for delta in await collect(engine)] == ["x", ""]
+
+
+async def test_server_without_tokenize_cannot_count(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    with pytest.raises(EngineError) as raised:
+        await engine.count_tokens(PROMPT.messages)
+
+    assert raised.value.code == "count_unsupported"
+    assert server.asked[0].path == "/tokenize"
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "x", '{"count": "5"}'])
+async def test_count_that_is_none_is_an_error(
+    server: RawServer, engine: OpenAIEngine, body: str
+) -> None:
+    server.answer("/tokenize", response(200, body))
+
+    with pytest.raises(EngineError) as raised:
+        await engine.count_tokens(PROMPT.messages)
+
+    assert raised.value.code == "malformed_stream"
+
+
+async def test_endless_body_is_an_error(server: RawServer, engine: OpenAIEngine) -> None:
+    server.answer("/tokenize", response(200, " " * (5 << 20)))
+
+    with pytest.raises(EngineError, match="more than 4194304 bytes"):
+        await engine.count_tokens(PROMPT.messages)
+
+
+async def test_stats_are_read_from_vllms_series(server: RawServer, engine: OpenAIEngine) -> None:
+    page = (
+        "# HELP vllm:num_requests_running Number of requests.\n"
+        'vllm:num_requests_running{engine="0",model_name="a"} 2.0\n'
+        'vllm:num_requests_waiting{engine="0",model_name="a"} 3.0\n'
+        'vllm:kv_cache_usage_perc{engine="0",model_name="a"} 0.25\n'
+    )
+    server.answer("/metrics", response(200, page, kind="text/plain"))
+
+    stats = await engine.stats()
+
+    assert (stats.running, stats.waiting, stats.kv_cache_usage) == (2, 3, 0.25)
+
+
+async def test_server_without_vllms_series_has_no_stats(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    server.answer("/metrics", response(200, "up 1\n", kind="text/plain"))
+
+    with pytest.raises(EngineError, match="num_requests_running"):
+        await engine.stats()

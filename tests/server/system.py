@@ -1,0 +1,129 @@
+"""A gateway of SimEngines, and the same on a real port."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+from openai import AsyncOpenAI
+
+from localfusion.config import Preset, Settings
+from localfusion.engines.base import PhaseChange
+from localfusion.engines.sim import SimEngine
+from localfusion.fusion import Fusion
+from localfusion.server.serving import listen, serve
+
+CHAT = "/v1/chat/completions"
+
+
+def stalled() -> SimEngine:
+    """An engine that takes a call and then says nothing."""
+    return SimEngine(delay=3600)
+
+
+def body(text: str = "How many pens?", **fields: object) -> dict[str, object]:
+    return {"model": "localfusion/trio", "messages": [{"role": "user", "content": text}], **fields}
+
+
+@dataclass
+class SimGateway:
+    """Preset ``trio``: members a, b, c; judge d."""
+
+    engines: Mapping[str, SimEngine]
+    settings: Settings
+    draining: bool = False
+    reasons: tuple[str, ...] = ()
+    fusion: Fusion = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fusion = Fusion(self.engines, self.settings.presets, default_preset="trio")
+
+    def phases(self) -> Mapping[str, PhaseChange]:
+        return {name: PhaseChange(name, "ready", 1.5) for name in self.engines}
+
+    def not_ready(self) -> tuple[str, ...]:
+        return self.reasons
+
+    @property
+    def aborts(self) -> dict[str, int]:
+        return {name: engine.aborts for name, engine in self.engines.items() if engine.aborts}
+
+    @property
+    def calls(self) -> int:
+        return sum(len(engine.calls) for engine in self.engines.values())
+
+    async def wait_for_calls(self, engine: str, count: int = 1) -> None:
+        await until(lambda: len(self.engines[engine].calls) >= count)
+
+    async def wait_for_aborts(self, *engines: str) -> None:
+        await until(lambda: all(self.engines[name].aborts for name in engines))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is so; pytest's time limit ends a vain wait."""
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def gateway(
+    *,
+    server: Mapping[str, object] | None = None,
+    limits: Mapping[str, object] | None = None,
+    preset: Mapping[str, object] | None = None,
+    engines: Mapping[str, SimEngine] | None = None,
+    **more: SimEngine,
+) -> SimGateway:
+    given = {**(engines or {}), **more}
+    texts = {"a": "Eighteen.", "b": "8 euros.", "c": "Twelve.", "d": "They cost 8 euros in all."}
+    sims = {name: given.get(name) or SimEngine(text, name=name) for name, text in texts.items()}
+    model = {"engine": "sim", "license": "Apache-2.0", "origin": "nobody"}
+    settings = Settings.model_validate(
+        {
+            "default_preset": {"gpu": "trio", "cpu": "trio"},
+            "models": dict.fromkeys(sims, model),
+            "presets": {
+                "trio": Preset.model_validate(
+                    {"panel": ["a", "b", "c"], "judge": "d", **(preset or {})}
+                )
+            },
+            "server": server or {},
+            "limits": limits or {},
+        }
+    )
+    return SimGateway(sims, settings)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway on a loopback port, with plain and official clients."""
+
+    gateway: SimGateway
+    url: str
+    http: httpx2.AsyncClient
+    openai: AsyncOpenAI
+    task: asyncio.Task[None]
+
+
+@asynccontextmanager
+async def served(system: SimGateway | None = None) -> AsyncGenerator[Served, None]:
+    """Serve a gateway for the length of a block, on the real uvicorn."""
+    system = system or gateway()
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listening = asyncio.Event()
+    async with (
+        asyncio.TaskGroup() as group,
+        httpx2.AsyncClient(base_url=url, timeout=20, trust_env=False) as http,
+        AsyncOpenAI(
+            base_url=f"{url}/v1",
+            api_key="none",
+            max_retries=0,
+            timeout=20,
+            _strict_response_validation=True,
+        ) as openai,
+    ):
+        server = group.create_task(serve(system, listener, on_listening=listening.set))
+        await listening.wait()
+        yield Served(system, url, http, openai, server)
+        server.cancel()
