@@ -17,6 +17,9 @@ HTTP and process failures become one of these inside ``engines/`` and nowhere el
 
 from typing import ClassVar
 
+STARTING = "starting"
+"""Code of an EngineUnavailableError that time will mend."""
+
 
 class FusionError(Exception):
     """Anything localfusion refuses or fails at, with a message that names the thing and the remedy.

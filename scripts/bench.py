@@ -58,7 +58,8 @@ def main() -> int:
 
 def machine() -> str:
     """Name the processor, its cores and the memory."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line for line in info if "model name" in line]
     memory = psutil.virtual_memory().total / 2**30
     return f"{names[0].partition(':')[2].strip()}, {len(names)} cores, {memory:.0f} GiB"
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
@@ -33,6 +33,10 @@ def ask(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the answer's text.")
     ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Ask the server on this port; default: models.yaml's, if any."),
+    ] = None,
     own: Annotated[
         bool, typer.Option("--own-engines", help="Start engines even if a server is running.")
     ] = False,
@@ -45,15 +49,36 @@ def ask(
     messages: tuple[Message, ...] = (Message("user", text),)
     if system:
         messages = (Message("system", system), *messages)
-    answer = asyncio.run(_ask(loaded, preset, messages, own, RunLines(show_panel, as_json)))
+    if port is not None:
+        loaded = loaded.with_server({"port": port})
+    lines = RunLines(show_panel, as_json)
+    answer = asyncio.run(_ask(loaded, preset, messages, lines, _Whose(own, port is not None)))
     if as_json:
         typer.echo(json.dumps(document(answer), ensure_ascii=False, indent=2))
 
 
+@dataclass(frozen=True)
+class _Whose:
+    """Whose engines answer: our own for certain, or a server's for certain; else as found."""
+
+    own: bool
+    servers: bool
+
+
 async def _ask(
-    loaded: Config, preset: str | None, messages: tuple[Message, ...], own: bool, lines: RunLines
+    loaded: Config,
+    preset: str | None,
+    messages: tuple[Message, ...],
+    lines: RunLines,
+    whose: _Whose,
 ) -> Answer:
-    remote = None if own else await RemoteFusion.find(loaded.settings.server)
+    server = loaded.settings.server
+    remote = None if whose.own else await RemoteFusion.find(server)
+    if remote is None and whose.servers:
+        raise RequestError(
+            f"no localfusion server answers on {server.host}:{server.port}; start one with "
+            "localfusion serve, or leave out --port"
+        )
     if remote is not None:
         async with aclosing(remote):
             lines.note(f"using the server at {remote.base_url}")

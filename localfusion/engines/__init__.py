@@ -26,8 +26,11 @@ def create_engine(
     """Build the engine of a model as models.yaml says; nothing is started.
 
     Args:
+        config: The loaded models.yaml.
+        name: The model's.
         weights: Verified folder; needed by ``engine: vllm``.
         slot: Its share of the hardware; needed by ``engine: vllm``.
+        places: Folders that engines use.
         server: Start of the engine's command line, None for vLLM's.
     """
     spec = config.settings.models[name]

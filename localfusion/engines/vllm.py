@@ -13,7 +13,12 @@ from pathlib import Path
 from localfusion.engines.base import EngineFacts, EngineStats, PhaseChange, PhaseListener
 from localfusion.engines.openai import OpenAIEngine
 from localfusion.engines.process import POLL_SECONDS, ChildProcess, Command
-from localfusion.errors import EngineStartError, EngineUnavailableError, FusionError
+from localfusion.errors import (
+    STARTING,
+    EngineStartError,
+    EngineUnavailableError,
+    FusionError,
+)
 from localfusion.placement import BLOCK, Slot
 from localfusion.types import Delta, Message, Prompt, SamplingParams
 
@@ -260,9 +265,9 @@ class VLLMEngine:
         if self.is_ready:
             return
         if self._phase.phase == "ready":
-            reason = f"its process died: {self.process.explain()}"
-        elif self._phase.phase in ("stopped", "failed"):
-            reason = f"it has {self._phase.phase}"
-        else:
-            reason = f"it is starting ({self._phase.phase})"
-        raise EngineUnavailableError(f"{self.name} cannot answer: {reason}")
+            raise EngineUnavailableError(f"{self.name} has died: {self.process.explain()}")
+        if self._phase.phase in ("stopped", "failed"):
+            raise EngineUnavailableError(f"{self.name} cannot answer: it has {self._phase.phase}")
+        raise EngineUnavailableError(
+            f"{self.name} is starting ({self._phase.phase}); ask again soon", code=STARTING
+        )

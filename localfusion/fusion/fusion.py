@@ -9,7 +9,14 @@ from dataclasses import replace
 
 from localfusion.config import SLUG_PREFIX, Member, Preset, nearest
 from localfusion.engines.base import Engine
-from localfusion.errors import ContextLengthError, FusionError, ModelNotFoundError, RequestError
+from localfusion.errors import (
+    STARTING,
+    ContextLengthError,
+    EngineUnavailableError,
+    FusionError,
+    ModelNotFoundError,
+    RequestError,
+)
 from localfusion.events import Event, RunCompleted, RunFailed, RunStarted
 from localfusion.fusion.policies import POLICIES, check_policy
 from localfusion.fusion.run import MIN_ROOM, Run, count_tokens
@@ -93,6 +100,7 @@ class Fusion:
         Raises:
             RequestError: before the first event, when nothing can be asked: an unknown model, no
                 messages, a prompt too long for a member or the judge.
+            EngineUnavailableError: likewise, while engines start or when no member lives.
         """
         name, preset = self.resolve(request.model)
         if not request.messages:
@@ -129,12 +137,22 @@ class Fusion:
 
         Raises:
             ContextLengthError: one of them cannot hold it.
+            EngineUnavailableError: one is still starting, or every member is gone.
         """
+        down: dict[str, EngineUnavailableError] = {}
+
+        async def try_count(model: str) -> int | None:
+            try:
+                return await count_tokens(self.engines[model], request.messages)
+            except EngineUnavailableError as error:
+                down[model] = error
+                return None
+
         async with asyncio.TaskGroup() as group:
-            tasks = {
-                model: group.create_task(count_tokens(self.engines[model], request.messages))
-                for model in preset.models
-            }
+            tasks = {model: group.create_task(try_count(model)) for model in preset.models}
+        for error in down.values():
+            if error.code == STARTING or all(member.model in down for member in preset.panel):
+                raise error
         counts = {model: task.result() for model, task in tasks.items()}
         for model, count in counts.items():
             window = self.engines[model].facts.max_model_len

@@ -12,6 +12,7 @@ from localfusion.errors import (
     ContextLengthError,
     EngineError,
     EngineTimeoutError,
+    EngineUnavailableError,
     FusionError,
     JudgeError,
     QuorumError,
@@ -340,9 +341,15 @@ class Run:
 
 
 async def count_tokens(engine: Engine, messages: Sequence[Message]) -> int | None:
-    """Count a prompt's tokens, or None where the engine cannot count or cannot be reached now."""
+    """Count a prompt's tokens; None where the engine cannot count.
+
+    Raises:
+        EngineUnavailableError: it is not there.
+    """
     try:
         return await engine.count_tokens(messages)
+    except EngineUnavailableError:
+        raise
     except EngineError:
         return None  # generating will show what is wrong, and that failure is recorded
 

@@ -89,10 +89,11 @@ class RunResponse(Response):
     async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = _Whole(RunView())
         error = await self._run(reply, scope)
-        answer = reply.view.answer
-        if error is not None or answer is None:
-            response = self._refuse(error or FusionError("the run has no answer"), reply.view)
+        if error is not None:
+            response = self._refuse(error, reply.view)
         else:
+            answer = reply.view.answer
+            assert answer is not None  # relay returns at RunCompleted
             headers = reply.view.headers(self._chat.ignored)
             response = JSONResponse(completion(answer, int(time.time())), headers=headers)
         await response(scope, receive, send)

@@ -93,8 +93,12 @@ async def _fill(queue: _Queue, events: AsyncGenerator[Event, None]) -> None:
         async with aclosing(events):
             async for event in events:
                 await queue.put(event)
+                if isinstance(event, RunCompleted | RunFailed):
+                    return
     except FusionError as error:
         await queue.put(error)
+    else:
+        raise AssertionError("a run ends with RunCompleted or RunFailed")
 
 
 async def _fail_when(aborted: asyncio.Event, queue: _Queue) -> None:

@@ -102,7 +102,7 @@ async def serve(
         ConfigError: the settings' port is in use.
     """
     settings = gateway.settings.server
-    listener = listener or listen(settings.host.replace("localhost", "127.0.0.1"), settings.port)
+    listener = listener or listen(settings.host, settings.port)
     runs = Runs(gateway.settings.limits.runs)
     server = _Server(_configure(gateway, runs), on_listening)
     stopping = asyncio.Event()

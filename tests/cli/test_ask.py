@@ -1,4 +1,4 @@
-"""``localfusion ask`` with engines of its own: what it prints, and what it leaves when it is ended."""
+"""``localfusion ask`` with engines of its own: what it prints, what it leaves behind."""
 
 import json
 import signal

@@ -6,7 +6,10 @@ import pytest
 from openai import APIError, BadRequestError, InternalServerError, NotFoundError
 from openai.types.chat import ChatCompletionMessageParam
 
+from localfusion.client import RemoteFusion
 from localfusion.engines.sim import SimEngine, SimFailure
+from localfusion.events import RunCompleted
+from localfusion.types import Message, Request, SamplingParams
 from tests.server.system import CHAT, body, gateway, served
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How many pens?"}]
@@ -227,6 +230,20 @@ async def test_same_failure_unstreamed_is_an_error_status() -> None:
 
     assert failed.value.status_code == 502
     assert failed.value.response.headers["x-should-retry"] == "false"
+
+
+async def test_our_own_client_sees_the_run_as_if_it_were_here() -> None:
+    request = Request("trio", (Message("user", "How many pens?"),), SamplingParams(seed=1))
+    async with served() as server:
+        client = RemoteFusion(server.url)
+        far = [event async for event in client.stream(request)]
+        near = [event async for event in server.gateway.fusion.stream(request)]
+        await client.aclose()
+
+    assert [type(event) for event in far] == [type(event) for event in near]
+    assert isinstance(far[-1], RunCompleted)
+    assert far[-1].answer.text == "They cost 8 euros in all."
+    assert far[-1].answer.candidates[1].text == "8 euros."
 
 
 async def test_events_of_the_run_come_on_request() -> None:

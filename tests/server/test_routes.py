@@ -108,7 +108,8 @@ async def test_full_house_is_refused_before_the_first_byte() -> None:
         refused = await server.http.post(CHAT, json=body(model="a", stream=True))
         first.cancel()
         await system.wait_for_aborts("b")
-        accepted = await server.http.post(CHAT, json=body(model="a"))
+        while (accepted := await server.http.post(CHAT, json=body(model="a"))).status_code == 503:
+            pass  # the engine's abort comes a moment before its place is free
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_full")
     assert int(refused.headers["retry-after"]) >= 1

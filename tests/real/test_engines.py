@@ -1,0 +1,105 @@
+"""What real vLLM engines owe, seen through the gateway's own client on their sockets."""
+
+import json
+from contextlib import aclosing
+
+import pytest
+
+from localfusion.engines.openai import OpenAIEngine
+from localfusion.errors import ContextLengthError
+from localfusion.types import Delta, Message, Prompt, SamplingParams
+from tests.real.conftest import Server
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+SMALL = "smollm2-135m"
+
+
+async def generate(engine: OpenAIEngine, prompt: Prompt) -> list[Delta]:
+    async with aclosing(engine.generate(prompt)) as deltas:
+        return [delta async for delta in deltas]
+
+
+def prompt(text: str, max_tokens: int = 16, **fields: object) -> Prompt:
+    sampling = SamplingParams(temperature=0, max_tokens=max_tokens)
+    return Prompt((Message("user", text),), sampling, **fields)  # type: ignore[arg-type]  # tests
+
+
+async def test_stream_ends_with_reason_and_usage(server: Server) -> None:
+    engine = server.engine(SMALL)
+    await engine.probe()
+
+    deltas = await generate(engine, prompt("Name three colors.", 8))
+
+    assert engine.facts.max_model_len == 4096
+    assert [d.finish_reason for d in deltas[:-1]] == [None] * (len(deltas) - 1)
+    assert deltas[-1].finish_reason == "length"
+    assert deltas[-1].usage is not None
+    assert deltas[-1].usage.completion_tokens == 8
+    assert len(deltas) > 4
+    await engine.aclose()
+
+
+async def test_repeated_prompt_is_cached(server: Server) -> None:
+    engine = server.engine(SMALL)
+    long = prompt("one two three " * 60, 1)
+
+    await generate(engine, long)
+    usage = (await generate(engine, long))[-1].usage
+
+    assert usage is not None
+    assert usage.cached_tokens > 0.8 * usage.prompt_tokens
+    await engine.aclose()
+
+
+async def test_decoder_obeys_the_schema(server: Server) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"color": {"enum": ["red", "blue"]}, "count": {"type": "integer"}},
+        "required": ["color", "count"],
+        "additionalProperties": False,
+    }
+    engine = server.engine(SMALL)
+
+    text = "".join(d.text for d in await generate(engine, prompt("Hi", 40, schema=schema)))
+
+    assert json.loads(text)["color"] in ("red", "blue")
+    await engine.aclose()
+
+
+async def test_prompt_over_the_window_is_refused(server: Server) -> None:
+    engine = server.engine(SMALL)
+
+    assert await engine.count_tokens((Message("user", "word " * 5000),)) > 4096
+    with pytest.raises(ContextLengthError):
+        await generate(engine, prompt("word " * 5000))
+    await engine.aclose()
+
+
+def test_nothing_of_it_listens_beyond_loopback(server: Server) -> None:
+    addresses = {
+        connection.laddr.ip
+        for process in server.family
+        for connection in process.net_connections("inet")
+        if connection.status == "LISTEN"
+    }
+
+    assert addresses <= {"127.0.0.1", "::1"}
+
+
+def test_engines_run_on_their_planned_cores(server: Server) -> None:
+    affinities = {
+        model: {tuple(child.cpu_affinity()) for child in server.children if model in _line(child)}
+        for model in server.models
+    }
+
+    members = [cores for model, cores in affinities.items() if "1.5b" not in model]
+    assert all(len(cores) == 1 for cores in affinities.values())
+    assert members[0].isdisjoint(members[1])
+
+
+def _line(process: object) -> str:
+    import psutil
+
+    assert isinstance(process, psutil.Process)
+    return " ".join(process.cmdline())
