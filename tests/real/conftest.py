@@ -72,11 +72,17 @@ def server(free_port: Callable[[], int]) -> Iterator[Server]:
                 children = running.children
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(60) == 0
-                alive = [child for child in children if child.is_running()]
-                assert alive == []
+                assert [child for child in children if _lives(child)] == []
                 assert list(Path(folder).glob("localfusion-*")) == []
             finally:
                 process.kill()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _wait_until_ready(server: Server) -> None:
