@@ -169,14 +169,15 @@ class SimEngine:
             priority=prompt.priority,
             seed=prompt.sampling.seed or 0,
             delay=self._delay,
+            stalls_at=failure.at_token if failure and failure.kind == "stall" else None,
         )
         with self._serving(sequence):
             for index in range(reply.wanted):
-                await self._fail(failure, index, sequence)
+                await self._fail(failure, index)
                 await sequence.advance()
                 if index < len(reply.tokens):
                     yield reply.delta(index)
-            await self._fail(failure, reply.wanted, sequence)
+            await self._fail(failure, reply.wanted)
         is_wrong = failure is not None and failure.kind == "wrong_usage"
         usage = Usage(calls=1) if is_wrong else reply.usage(len(tokens), sequence)
         yield Delta(finish_reason=reply.finish_reason, usage=usage)
@@ -225,13 +226,11 @@ class SimEngine:
         finally:
             self._scheduler.release(sequence)
 
-    async def _fail(self, failure: SimFailure | None, index: int, sequence: SimSequence) -> None:
-        if failure is None:
+    async def _fail(self, failure: SimFailure | None, index: int) -> None:
+        if failure is None or failure.kind == "stall":
             return
         if failure.kind == "drip":
             await asyncio.sleep(failure.seconds)
-        elif failure.kind == "stall":
-            sequence.stalls_at = failure.at_token
         elif index == failure.at_token:
             self._break(failure.kind)
 

@@ -142,9 +142,18 @@ class SimScheduler:
         return EngineStats(len(self._running), len(self._waiting), self.pool.usage)
 
     def submit(
-        self, tokens: Sequence[str], wanted: int, *, priority: int, seed: int, delay: float
+        self,
+        tokens: Sequence[str],
+        wanted: int,
+        *,
+        priority: int,
+        seed: int,
+        delay: float,
+        stalls_at: int | None = None,
     ) -> SimSequence:
         """Queue a request for ``wanted`` tokens; its first step comes in its turn.
+
+        ``stalls_at`` is set before the first step is planned, so that 0 is silence from the start.
 
         Raises:
             OverloadedError: ``max_num_queued_reqs`` wait already.
@@ -159,6 +168,7 @@ class SimScheduler:
             order=(priority, self._arrivals),
             rng=random.Random(seed),
             delay=delay,
+            stalls_at=stalls_at,
         )
         self._waiting.append(sequence)
         self._schedule()

@@ -282,6 +282,16 @@ async def test_deadline_while_the_judge_writes_ends_the_text(fusion: FusionFacto
     assert "one two three four five".startswith(answer.text)
 
 
+async def test_judge_that_never_says_a_word_leaves_a_candidate(fusion: FusionFactory) -> None:
+    judge = SimEngine(judge_says(), failure=SimFailure("stall", at_token=0))
+    panel = fusion(a=SimEngine("8"), b=SimEngine("9"), judge=judge, deadline=100)
+
+    answer = await panel.complete(REQUEST)
+
+    assert (answer.text, answer.reason) == ("8", "deadline_exceeded")
+    assert asyncio.get_running_loop().time() == 100
+
+
 async def test_deadline_before_the_first_word_leaves_a_candidate(fusion: FusionFactory) -> None:
     judge = SimEngine(judge_says(), delay=60)
     panel = fusion(a=SimEngine("8"), b=SimEngine("9"), judge=judge, deadline=100)
