@@ -149,16 +149,16 @@ def _plan_cpu(needs: Sequence[ModelNeed], hardware: Hardware) -> Plan:
 
 
 def _split_cores(needs: Sequence[ModelNeed], cores: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Give panel engines disjoint cores in proportion to their weights, and the judge all of them.
+    """Give panel engines disjoint cores in proportion to their weights, and judges all of them.
 
     Two engines that both run a thread per core on the same cores answer several times slower than
     on a core each (``scripts/bench placement``). The judge works when the panel is done.
     """
-    shares = {need.name: cores for need in needs if "judge" in need.roles}
-    members = [need for need in needs if need.name not in shares]
+    members = [need for need in needs if "member" in need.roles]
+    judges = {need.name: cores for need in needs if "judge" in need.roles}
     if len(members) > len(cores):  # more engines than cores: one thread each, cores shared
-        shares |= {m.name: (cores[i % len(cores)],) for i, m in enumerate(members)}
-        return shares
+        return {m.name: (cores[i % len(cores)],) for i, m in enumerate(members)} | judges
+    shares: dict[str, tuple[int, ...]] = {}
     left, weight_left = list(cores), sum(need.weight_bytes for need in members)
     for place, need in enumerate(members):
         others = len(members) - place - 1
@@ -166,13 +166,13 @@ def _split_cores(needs: Sequence[ModelNeed], cores: tuple[int, ...]) -> dict[str
         count = max(1, min(wanted, len(left) - others)) if others else len(left)
         shares[need.name], left = tuple(left[:count]), left[count:]
         weight_left -= need.weight_bytes
-    return shares
+    return shares | judges
 
 
 def _cpu_notes(needs: Sequence[ModelNeed], hardware: Hardware) -> tuple[str, ...]:
     notes = []
     cores = len(hardware.cpu.cores)
-    members = sum("judge" not in need.roles for need in needs)
+    members = sum("member" in need.roles for need in needs)
     if members > cores:
         notes.append(f"{members} panel engines share {cores} cores: this will be slow")
     if not hardware.cpu.has_bf16:

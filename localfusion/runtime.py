@@ -126,6 +126,18 @@ def _need(config: Config, name: str, roles: tuple[Role, ...]) -> ModelNeed:
     )
 
 
+def _ignore_late_wakeup(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Drop one report of asyncio's, pass on all others.
+
+    anyio 4.16 lets the loop set the result of a future when a unix socket can be read. A call that
+    is cancelled in that very step leaves the callback queued for a cancelled future; nothing is
+    lost, but a Ctrl-C would end with a traceback.
+    """
+    if isinstance(context.get("exception"), asyncio.InvalidStateError):
+        return
+    loop.default_exception_handler(context)
+
+
 @asynccontextmanager
 async def open_runtime(
     config: Config,
@@ -155,6 +167,7 @@ async def open_runtime(
     weights = await asyncio.to_thread(_verified, config, names)
     divided = await asyncio.to_thread(make_plan, config, chosen.values(), hardware)
     order = [slot.model for slot in divided.slots]
+    asyncio.get_running_loop().set_exception_handler(_ignore_late_wakeup)
     with run_directory() as run:
         places = Places(run=run, cache=cache_dir(), logs=cache_dir() / "logs")
         engines = {

@@ -68,10 +68,13 @@ def needs(config: Config, preset_name: str) -> list[ModelNeed]:
     return found
 
 
-def test_shipped_presets_are_the_four_promised_ones(shipped: Config) -> None:
+def test_shipped_presets_are_the_promised_ones(shipped: Config) -> None:
     settings = shipped.settings
 
-    assert list(settings.presets) == ["fast", "budget", "quality", "demo"]
+    assert list(settings.presets) == [
+        *("fast", "budget", "quality"),
+        *("demo", "demo-large"),
+    ]
     assert (settings.default_preset.gpu, settings.default_preset.cpu) == ("fast", "demo")
     assert all(preset.description for preset in settings.presets.values())
 
@@ -154,13 +157,17 @@ def test_gpu_page_states_the_totals_of_each_card(shipped: Config, preset: str, c
     assert f" of {placed.hardware.gpus[0].total_bytes / 2**30:.1f}" in row
 
 
-def test_demo_preset_fits_the_memory_that_it_names(shipped: Config) -> None:
-    machine = Hardware(Cpu(cores=(0, 1), free_bytes=12 * 2**30, has_bf16=True))
+@pytest.mark.parametrize(("name", "gib", "engines"), [("demo", 8, 2), ("demo-large", 18, 3)])
+def test_demo_presets_fit_the_memory_that_they_name(
+    shipped: Config, name: str, gib: int, engines: int
+) -> None:
+    machine = Hardware(Cpu(cores=(0, 1), free_bytes=gib * 2**30, has_bf16=False))
 
-    assert len(plan(needs(shipped, "demo"), machine).slots) == 3
+    assert len(plan(needs(shipped, name), machine).slots) == engines
+    assert f"{gib} GiB of free memory" in shipped.settings.presets[name].description
 
 
-@pytest.mark.parametrize("name", ["fast", "budget", "quality", "demo"])
+@pytest.mark.parametrize("name", ["fast", "budget", "quality", "demo", "demo-large"])
 def test_judge_window_holds_panel_analysis_and_answer(shipped: Config, name: str) -> None:
     preset = shipped.settings.presets[name]
     assert preset.judge is not None

@@ -14,6 +14,8 @@ from localfusion.hardware import Hardware, detect, imagine
 from localfusion.placement import GIB, Plan, Slot
 from localfusion.runtime import choose_presets, make_plan
 
+TABLE_WIDTH = 110
+
 
 def show_plan(
     context: typer.Context,
@@ -47,7 +49,8 @@ def _document(presets: list[str], made: Plan) -> dict[str, object]:
 
 
 def _print(presets: list[str], made: Plan) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    console.width = max(console.width, TABLE_WIDTH)  # names are cut otherwise, in pipes above all
     table = Table(title=f"plan for {', '.join(presets)}", title_justify="left", box=None)
     for column in ("engine", "role", "device", "weights", "kv cache", "context", "slot", "start"):
         justify: Literal["left", "right"] = "left" if column in ("engine", "role") else "right"

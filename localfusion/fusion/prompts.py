@@ -38,6 +38,13 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(f"{template}.jinja").render(values)
 
 
+def marks(count: int, nonce: str) -> tuple[str, ...]:
+    """Return the first line of each mark around ``count`` drafts, as the templates write them."""
+    labels = LABELS[:count]
+    opening = tuple(f"[draft {label} {nonce}]" for label in labels)
+    return opening + tuple(f"[end of draft {label} {nonce}]" for label in labels)
+
+
 def neutralize(text: str, nonce: str) -> str:
     """Return model output that can neither close its draft nor speak as a chat template does.
 

@@ -160,12 +160,16 @@ class Run:
         Raises:
             JudgeError: it failed after its first word, which cannot be taken back.
         """
-        messages = self._judge(candidates).synthesis_messages(analysis)
+        judge = self._judge(candidates)
+        messages = judge.synthesis_messages(analysis)
+        sampling = replace(
+            self.request.sampling, stop=(*self.request.sampling.stop, *judge.stops())
+        )
         cap = self.preset.answer_max_tokens
         status, reason = self._wholeness()
         began, reading = self._clock(), _Reading()
         try:
-            prompt = await self._judge_prompt(messages, self.request.sampling, cap)
+            prompt = await self._judge_prompt(messages, sampling, cap)
             answer = await self._write(self._judge_name, prompt, reading, status, reason)
             if not reading.has_begun:
                 raise JudgeError("the judge wrote nothing", code="judge_empty_completion")

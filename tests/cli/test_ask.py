@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -16,7 +18,7 @@ def test_answer_goes_to_stdout_and_everything_else_to_stderr(place: Place) -> No
     done = place.run("ask", "What do 12 pens cost?", "--show-panel")
 
     assert done.returncode == 0, done.stderr
-    assert "[draft" in done.stdout  # the judge echoes its own prompt: drafts and rules
+    assert "3 draft answers" in done.stdout  # the judge echoes its own prompt, up to the first mark
     for seen in ("a: ready", "judge: ready", "3/3", "judge compares the drafts", "answer of a"):
         assert seen in done.stderr
     assert "panel 0." in done.stderr.splitlines()[-1]
@@ -81,7 +83,7 @@ def _rest(process: "subprocess.Popen[str]") -> str:
 
 
 def test_killed_outright_its_engines_end_too(place: Place) -> None:
-    place.write("--failure drip --at-token 1 --failure-seconds 300 --text 'one two three'")
+    place.write("--failure stall --at-token 1 --text 'one two three'")
     process = place.start("ask", "x")
     assert process.stderr is not None
     for line in process.stderr:
@@ -92,14 +94,12 @@ def test_killed_outright_its_engines_end_too(place: Place) -> None:
     _rest(process)
     _wait_for(lambda: not any("sim_server" in left for left in place.left_behind()))
 
-    assert place.run("ask", "x").returncode in (0, 1)  # and sweeps the run directory
+    place.write()
+    assert place.run("ask", "x").returncode == 0  # and sweeps the run directory
     assert place.left_behind() == []
 
 
-def _wait_for(condition: "object") -> None:
-    import time
-
-    assert callable(condition)
+def _wait_for(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < until, "it never came true"

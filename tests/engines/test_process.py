@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -134,21 +136,28 @@ def test_old_logs_are_kept_five_deep(tmp_path: Path) -> None:
     assert [p.read_text() for p in sorted(tmp_path.iterdir())] == ["7", "6", "5", "4", "3"]
 
 
-def test_run_directory_is_ours_alone_and_goes_away(tmp_path: Path) -> None:
-    with run_directory(tmp_path) as run:
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Give a folder whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="lf") as folder:
+        yield Path(folder)
+
+
+def test_run_directory_is_ours_alone_and_goes_away(short: Path) -> None:
+    with run_directory(short) as run:
         assert run.stat().st_mode & 0o777 == 0o700
-        sweep(tmp_path)
+        sweep(short)
         assert run.exists()
 
     assert not run.exists()
 
 
-def test_run_directory_of_a_killed_gateway_is_swept(tmp_path: Path) -> None:
-    dead = tmp_path / "localfusion-dead"
+def test_run_directory_of_a_killed_gateway_is_swept(short: Path) -> None:
+    dead = short / "localfusion-dead"
     dead.mkdir()
     (dead / "lock").touch()
 
-    with run_directory(tmp_path):
+    with run_directory(short):
         assert not dead.exists()
 
 

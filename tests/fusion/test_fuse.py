@@ -91,10 +91,20 @@ async def test_client_sampling_reaches_the_answer_but_not_the_panel(fusion: Fusi
 
     analysis, synthesis = judge.calls
     assert (synthesis.sampling.temperature, synthesis.sampling.max_tokens) == (0.9, 5)
-    assert synthesis.sampling.stop == ("END",)
+    assert synthesis.sampling.stop[0] == "END"
     assert analysis.sampling.temperature == 0
     assert a.calls[0].sampling.temperature == 0.7
     assert a.calls[0].sampling.stop == ()
+
+
+async def test_judge_that_copies_a_draft_ends_before_its_mark(fusion: FusionFactory) -> None:
+    def copy(prompt: Prompt) -> str:
+        drafts = prompt.messages[-1].content.partition("[draft A")[2]
+        return drafts.partition("]\n\n")[2]  # the first draft's text, its end mark, and so on
+
+    panel = fusion(a=SimEngine("It is 8."), b=SimEngine("9"), judge=SimEngine(copy))
+
+    assert (await panel.complete(REQUEST)).text.strip() == "It is 8."
 
 
 async def test_samples_of_a_member_have_consecutive_seeds_and_share_its_prompt_cache(

@@ -19,6 +19,7 @@ from localfusion.config import cache_dir, load
 from localfusion.engines.openai import OpenAIEngine
 
 START_SECONDS = 600
+PRESETS = ("--preset", "demo", "--preset", "demo-large")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -40,7 +41,7 @@ class Server:
 
     @property
     def models(self) -> tuple[str, ...]:
-        return load(ROOT / "models.yaml").settings.presets["demo"].models
+        return load(ROOT / "models.yaml").settings.presets["demo-large"].models
 
     def engine(self, model: str) -> OpenAIEngine:
         """Reach one of its engines behind its back."""
@@ -57,13 +58,13 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(free_port: Callable[[], int]) -> Iterator[Server]:
-    """Serve the preset demo until the tests are over; in the end nothing of it may be left."""
+    """Serve both demo presets until the tests are over; in the end nothing may be left."""
     with tempfile.TemporaryDirectory(prefix="lf") as folder:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LOCALFUSION")}
         # The tests' own switches; the models are those of the user's cache.
         env = {**kept, "TMPDIR": folder, "LOCALFUSION_CACHE": str(cache_dir())}
         port = free_port()
-        command = [sys.executable, "-m", "localfusion", "serve", "--preset", "demo"]
+        command = [sys.executable, "-m", "localfusion", "serve", *PRESETS]
         with subprocess.Popen([*command, "--port", str(port)], env=env, cwd=ROOT) as process:
             running = Server(process, port, Path(folder))
             try:

@@ -3,12 +3,16 @@
 import json
 from contextlib import aclosing
 
+import psutil
 import pytest
 
+from localfusion.config import load
 from localfusion.engines.openai import OpenAIEngine
 from localfusion.errors import ContextLengthError
+from localfusion.hardware import detect
+from localfusion.runtime import make_plan
 from localfusion.types import Delta, Message, Prompt, SamplingParams
-from tests.real.conftest import Server
+from tests.real.conftest import ROOT, Server
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
@@ -88,18 +92,13 @@ def test_nothing_of_it_listens_beyond_loopback(server: Server) -> None:
 
 
 def test_engines_run_on_their_planned_cores(server: Server) -> None:
-    affinities = {
-        model: {tuple(child.cpu_affinity()) for child in server.children if model in _line(child)}
-        for model in server.models
-    }
+    presets = [load(ROOT / "models.yaml").settings.presets[n] for n in ("demo", "demo-large")]
+    planned = make_plan(load(ROOT / "models.yaml"), presets, detect())
 
-    members = [cores for model, cores in affinities.items() if "1.5b" not in model]
-    assert all(len(cores) == 1 for cores in affinities.values())
-    assert members[0].isdisjoint(members[1])
+    for slot in planned.slots:
+        mine = [child for child in server.children if slot.model in _line(child)]
+        assert {tuple(child.cpu_affinity()) for child in mine} == {slot.cores}
 
 
-def _line(process: object) -> str:
-    import psutil
-
-    assert isinstance(process, psutil.Process)
+def _line(process: psutil.Process) -> str:
     return " ".join(process.cmdline())

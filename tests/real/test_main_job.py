@@ -53,11 +53,22 @@ def test_fused_answer(server: Server, client: openai.OpenAI) -> None:
     assert synthesis["prompt_tokens_details"]["cached_tokens"] > 0.5 * synthesis["prompt_tokens"]
 
 
+def test_judge_that_is_no_member_has_an_engine_of_its_own(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="localfusion/demo-large",
+        messages=[{"role": "user", "content": QUESTION}],
+        max_completion_tokens=16,
+        seed=1,
+    )
+
+    assert answer.model == "qwen2.5-coder-1.5b"
+
+
 def test_answer_streams_while_the_judge_writes(server: Server, client: openai.OpenAI) -> None:
     judge_at_first_token: list[int] = []
 
     async def judge_runs() -> int:
-        engine = server.engine("qwen2.5-coder-1.5b")
+        engine = server.engine("qwen2.5-coder-0.5b")
         stats = await engine.stats()
         await engine.aclose()
         return stats.running
