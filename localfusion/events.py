@@ -61,12 +61,16 @@ class AnalysisCompleted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerStarted(Event):
-    """The panel has settled; known before the first word: who writes, how whole the panel was."""
+    """The panel has settled; known before the first word: who writes, how whole the panel was.
+
+    ``error`` is the judge's failure in words where a candidate answers in its place.
+    """
 
     model: str
     status: Status
     reason: str | None
     lost: tuple[Candidate, ...]
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

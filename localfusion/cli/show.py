@@ -93,7 +93,8 @@ class RunLines:
 
     def _answer_starts(self, event: AnswerStarted) -> None:
         if event.reason is not None:
-            self.note(f"{event.status}: {event.reason}", "yellow")
+            detail = f" ({event.error})" if event.error else ""
+            self.note(f"{event.status}: {event.reason}{detail}", "yellow")
         self.note(f"answer by {event.model}")
 
     def note(self, text: str, style: str = "dim") -> None:

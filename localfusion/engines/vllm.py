@@ -46,6 +46,7 @@ _OFFLINE = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     "VLLM_MAX_N_SEQUENCES": "8",
+    "VLLM_MAX_STOP_STRINGS": "8",  # a client's four and the judge's own; vLLM's default is 4
     "VLLM_HOST_IP": "127.0.0.1",
     "GLOO_SOCKET_IFNAME": "lo",
     "NCCL_SOCKET_IFNAME": "lo",

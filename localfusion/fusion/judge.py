@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from localfusion.errors import JudgeError
-from localfusion.fusion.prompts import LABELS, extend, judge_block, marks, neutralize, render
+from localfusion.fusion.prompts import LABELS, extend, judge_block, mark, neutralize, render
 from localfusion.types import Analysis, Candidate, Message
 
 CHARACTERS_PER_TOKEN = 3
@@ -48,9 +48,10 @@ class Judge:
         question = asked if 0 < len(asked) <= REPEATED_CHARACTERS else None
         return self._with_tail(render("synthesize", analysis=notes, question=question))
 
-    def stops(self) -> tuple[str, ...]:
-        """Return what the answer may not contain: a weak judge that copies a draft ends with it."""
-        return marks(len(self.candidates), self.nonce)
+    @property
+    def stop(self) -> str:
+        """What no answer may contain: a weak judge that copies a draft is ended by its mark."""
+        return mark(self.nonce)
 
     def _with_tail(self, tail: str) -> tuple[Message, ...]:
         return extend(self.conversation, judge_block(self.candidates, self.nonce) + tail)

@@ -19,7 +19,7 @@ LABELS = "ABCDEFGH"
 # not refused: the text stays readable and means the same.
 _CONTROL = re.compile(
     r"<(?=\||/?(?:think|tool_call|s|bos|eos|start_of_turn|end_of_turn|im_start|im_end)\b)"
-    r"|\[(?=/?INST\]|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]|(?:end of )?draft )",
+    r"|\[(?=/?INST\]|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]|[0-9a-f]{8} )",
     re.IGNORECASE,
 )
 
@@ -38,11 +38,9 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(f"{template}.jinja").render(values)
 
 
-def marks(count: int, nonce: str) -> tuple[str, ...]:
-    """Return the first line of each mark around ``count`` drafts, as the templates write them."""
-    labels = LABELS[:count]
-    opening = tuple(f"[draft {label} {nonce}]" for label in labels)
-    return opening + tuple(f"[end of draft {label} {nonce}]" for label in labels)
+def mark(nonce: str) -> str:
+    """Return how every mark around a draft begins, as the template writes it; nothing else does."""
+    return f"[{nonce}"
 
 
 def neutralize(text: str, nonce: str) -> str:

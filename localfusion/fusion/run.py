@@ -100,6 +100,7 @@ class Run:
         self._candidates: tuple[Candidate, ...] = ()
         self._analysis: Analysis | None = None
         self._analysis_failure: str | None = None
+        self._judge_error: str | None = None
         self._stages: dict[Stage, StageTiming] = {}
 
     async def emit(self, event: Event) -> None:
@@ -162,9 +163,8 @@ class Run:
         """
         judge = self._judge(candidates)
         messages = judge.synthesis_messages(analysis)
-        sampling = replace(
-            self.request.sampling, stop=(*self.request.sampling.stop, *judge.stops())
-        )
+        asked = self.request.sampling
+        sampling = replace(asked, stop=(*asked.stop, judge.stop))
         cap = self.preset.answer_max_tokens
         status, reason = self._wholeness()
         began, reading = self._clock(), _Reading()
@@ -177,6 +177,7 @@ class Run:
             if reading.has_begun:
                 raise
             self._stages["synthesis"] = StageTiming(self._clock() - began, reading.usage)
+            self._judge_error = str(error)
             best = _best(candidates)
             return await self.choose(best, status="panel_only", reason=_judge_code(error))
         return answer
@@ -317,7 +318,11 @@ class Run:
 
     async def _announce(self, model: str, status: Status, reason: str | None) -> None:
         lost = tuple(c for c in self._candidates if not c.is_usable)
-        await self.emit(AnswerStarted(model=model, status=status, reason=reason, lost=lost))
+        await self.emit(
+            AnswerStarted(
+                model=model, status=status, reason=reason, lost=lost, error=self._judge_error
+            )
+        )
 
     def _wholeness(self) -> tuple[Status, str | None]:
         """Say how whole the panel was, with the first reason why it was not."""

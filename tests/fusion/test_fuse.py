@@ -99,8 +99,7 @@ async def test_client_sampling_reaches_the_answer_but_not_the_panel(fusion: Fusi
 
 async def test_judge_that_copies_a_draft_ends_before_its_mark(fusion: FusionFactory) -> None:
     def copy(prompt: Prompt) -> str:
-        drafts = prompt.messages[-1].content.partition("[draft A")[2]
-        return drafts.partition("]\n\n")[2]  # the first draft's text, its end mark, and so on
+        return prompt.messages[-1].content.partition("draft A]\n\n")[2]
 
     panel = fusion(a=SimEngine("It is 8."), b=SimEngine("9"), judge=SimEngine(copy))
 
@@ -223,6 +222,16 @@ async def test_failing_judge_leaves_the_first_finished_candidate(
 
     assert (answer.text, answer.model, answer.status) == ("8", "b", "panel_only")
     assert answer.reason == "judge_upstream_error"
+
+
+async def test_judges_failure_is_told_in_words_before_the_first_one(fusion: FusionFactory) -> None:
+    judge = SimEngine(failure=SimFailure("refuse"))
+
+    events = await events_of(fusion(a=SimEngine("8"), b=SimEngine("9"), judge=judge))
+
+    started = next(e for e in events if isinstance(e, AnswerStarted))
+    assert started.error is not None
+    assert "refuses connections" in started.error
 
 
 async def test_empty_synthesis_leaves_a_candidate(fusion: FusionFactory) -> None:

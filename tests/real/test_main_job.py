@@ -39,6 +39,7 @@ def test_fused_answer(server: Server, client: openai.OpenAI) -> None:
         model="localfusion/demo",
         messages=[{"role": "user", "content": QUESTION}],
         max_completion_tokens=40,
+        stop=["<one>", "<two>", "<three>", "<four>"],  # as many as a client may have
         seed=1,
     )
     answer = raw.parse()
