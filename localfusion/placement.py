@@ -20,6 +20,7 @@ GPU_OVERHEAD_BYTES = int(2.5 * GIB)
 CPU_OVERHEAD_BYTES = 1_800_000_000
 """API process and runtime of one CPU engine: 1.6 to 2.1 GB measured over three models."""
 SLACK = 1.04
+NICENESS = 5
 DEFAULT_MAX_MODEL_LEN = 4096
 DEFAULT_MAX_NUM_SEQS = 8
 
@@ -59,6 +60,7 @@ class Slot:
         weight_bytes: As loaded, over all its devices.
         kv_cache_bytes: Per device.
         bytes: The whole share, over all its devices.
+        niceness: Of its processes; above 0 it yields to a heavier engine on the same cores.
     """
 
     model: str
@@ -73,6 +75,7 @@ class Slot:
     bytes: int
     gpu_memory_utilization: float
     is_on_disk: bool
+    niceness: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def _plan_cpu(needs: Sequence[ModelNeed], hardware: Hardware) -> Plan:
                 # With explicit KV bytes vLLM sizes nothing by it on a CPU, but still checks it.
                 gpu_memory_utilization=0.05,
                 is_on_disk=need.is_on_disk,
+                niceness=NICENESS if _yields(need, needs) else 0,
             )
         )
     short = sum(slot.bytes for slot in slots) - cpu.free_bytes
@@ -146,6 +150,17 @@ def _plan_cpu(needs: Sequence[ModelNeed], hardware: Hardware) -> Plan:
             "or max_model_len in models.yaml, or stop other programs"
         )
     return Plan(tuple(slots), hardware, _cpu_notes(needs, hardware))
+
+
+def _yields(need: ModelNeed, needs: Sequence[ModelNeed]) -> bool:
+    """Whether an engine is a light member beside a heavier one that, as judge, has all cores.
+
+    The panel takes as long as its slowest member: the others may be slower than they could be.
+    """
+    if "judge" in need.roles:
+        return False
+    both = (other for other in needs if {"member", "judge"} <= set(other.roles))
+    return any(other.weight_bytes > need.weight_bytes for other in both)
 
 
 def _split_cores(needs: Sequence[ModelNeed], cores: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -39,6 +39,17 @@ def test_members_share_the_cores_by_weight_and_the_judge_has_all() -> None:
     assert made["j"].cores == BIG_CPU.cpu.cores
 
 
+def test_light_member_yields_to_a_heavier_one_that_judges_as_well() -> None:
+    made = plan([need("a", 1), need("b", 3, "member", "judge"), need("c", 5)], BIG_CPU)
+
+    assert {slot.model: slot.niceness > 0 for slot in made.slots} == {
+        "a": True,
+        "b": False,
+        "c": False,
+    }
+    assert made["b"].cores == BIG_CPU.cpu.cores
+
+
 def test_more_members_than_cores_share_them_and_the_plan_says_so() -> None:
     made = plan([need(name, 1) for name in "abc"], SMALL_CPU)
 

@@ -54,6 +54,7 @@ class Command:
     argv: Sequence[str]
     env: Mapping[str, str]
     cores: tuple[int, ...] = ()
+    niceness: int = 0
 
 
 class ChildProcess:
@@ -88,7 +89,8 @@ class ChildProcess:
         """
         rotate(self.log_file)
         cores = ",".join(map(str, self._command.cores)) or "-"
-        shim = [sys.executable, "-I", str(_SHIM), str(os.getpid()), cores]
+        nice = str(self._command.niceness)
+        shim = [sys.executable, "-I", str(_SHIM), str(os.getpid()), cores, nice]
         log = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
             self._process = await asyncio.create_subprocess_exec(

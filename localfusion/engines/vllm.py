@@ -136,6 +136,9 @@ def environment(slot: Slot, places: Places) -> dict[str, str]:
         # their own spin against each other and answer several times slower side by side.
         own["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         own["OMP_NUM_THREADS"] = str(max(1, len(slot.cores)))
+        # Threads that wait give their core away soon, for another engine may be planned onto it;
+        # but not at once, for then decoding takes twice as long (docs/log.md).
+        own["GOMP_SPINCOUNT"] = "30000"
     return passed | _OFFLINE | own
 
 
@@ -175,7 +178,7 @@ class VLLMEngine:
         self._slot = slot
         self._phase = PhaseChange(name, "waiting", 0.0)
         argv = [*server, *command_line(name, weights, slot, self._socket, options)]
-        command = Command(argv, environment(slot, places), slot.cores)
+        command = Command(argv, environment(slot, places), slot.cores, slot.niceness)
         self.process = ChildProcess(name, command, places.logs / f"{name}.log", places.run)
         self._client = OpenAIEngine(
             name,
