@@ -138,7 +138,7 @@ def environment(slot: Slot, places: Places) -> dict[str, str]:
         own["OMP_NUM_THREADS"] = str(max(1, len(slot.cores)))
         # Threads that wait give their core away soon, for another engine may be planned onto it;
         # but not at once, for then decoding takes twice as long (docs/log.md).
-        own["GOMP_SPINCOUNT"] = "30000"
+        own["GOMP_SPINCOUNT"] = "10000"
     return passed | _OFFLINE | own
 
 
