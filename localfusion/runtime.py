@@ -6,10 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from localfusion.config import Config, Preset, Settings, cache_dir, nearest
-from localfusion.engines import create_engine
+from localfusion.engines import create_engine, simulated
 from localfusion.engines.base import ManagedEngine, PhaseChange, PhaseListener
 from localfusion.engines.rundir import run_directory
-from localfusion.engines.sim import SimEngine
 from localfusion.engines.vllm import Places
 from localfusion.errors import ConfigError, PlacementError, WeightsError
 from localfusion.fusion import Fusion
@@ -161,7 +160,7 @@ async def open_runtime(
     chosen = choose_presets(config, presets, hardware)
     names = list(dict.fromkeys(name for preset in chosen.values() for name in preset.models))
     if sim:
-        engines: dict[str, ManagedEngine] = {name: _simulated(name) for name in names}
+        engines: dict[str, ManagedEngine] = {name: simulated(name) for name in names}
         yield Runtime(config, chosen, EnginePool(engines, {}))
         return
     weights = await asyncio.to_thread(_verified, config, names)
@@ -191,7 +190,3 @@ async def open_runtime(
 def _verified(config: Config, names: Iterable[str]) -> dict[str, Path]:
     models = config.settings.models
     return {name: resolve(config, name).path for name in names if models[name].engine == "vllm"}
-
-
-def _simulated(name: str) -> SimEngine:
-    return SimEngine(f"This is {name}, a simulated engine without a model.", name=name)

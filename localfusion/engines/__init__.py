@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from localfusion.engines.vllm import Places
     from localfusion.placement import Slot
 
-__all__ = ["ManagedEngine", "create_engine"]
+__all__ = ["ManagedEngine", "create_engine", "simulated"]
 
 
 def create_engine(
@@ -46,9 +46,7 @@ def create_engine(
                 name, base_url=spec.base_url, api_key=key, remote_name=spec.remote_name
             )
         case "sim":
-            from localfusion.engines.sim import SimEngine
-
-            return SimEngine(f"This is {name}, a simulated engine without a model.", name=name)
+            return simulated(name)
         case "vllm":
             from localfusion.engines.vllm import VLLMEngine, server_command
 
@@ -62,3 +60,10 @@ def create_engine(
                 places=places,
                 server=server or server_command(config.engine_python),
             )
+
+
+def simulated(name: str) -> ManagedEngine:
+    """Build the engine of ``engine: sim``, and of every model under ``serve --sim``."""
+    from localfusion.engines.sim import SimEngine
+
+    return SimEngine(f"This is {name}, a simulated engine without a model.", name=name)
