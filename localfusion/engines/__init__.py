@@ -58,7 +58,7 @@ def create_engine(
                 slot=slot,
                 options=spec.options,
                 places=places,
-                server=server or server_command(config.engine_python),
+                server=server or server_command(config.engine_python, slot),
             )
 
 

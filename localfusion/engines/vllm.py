@@ -31,6 +31,8 @@ IDLE_SECONDS = 300.0
 MODULES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.launchers.api_server.entry")
 """vLLM's server, newest last. Its console script is missing from the CPU build: never used."""
 
+_CPU_SERVER = Path(__file__).with_name("cpu_server.py")
+
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_HOME", "USER")
 
 _OFFLINE = {
@@ -142,17 +144,16 @@ def environment(slot: Slot, places: Places) -> dict[str, str]:
     return passed | _OFFLINE | own
 
 
-def server_command(python: Path | None) -> list[str]:
+def server_command(python: Path | None, slot: Slot) -> list[str]:
     """Return the start of vLLM's command line in the given interpreter, ours when None.
 
     Raises:
         EngineStartError: there is no vLLM in our own interpreter.
     """
-    if python is not None:
-        return [str(python), "-m", MODULES[0]]
-    if importlib.util.find_spec("vllm") is None:
+    if python is None and importlib.util.find_spec("vllm") is None:
         raise EngineStartError("vLLM is not installed here: run scripts/install")
-    return [sys.executable, "-m", MODULES[0]]
+    how = ["-m"] if slot.devices else [str(_CPU_SERVER)]
+    return [str(python or sys.executable), *how, MODULES[0]]
 
 
 class VLLMEngine:
