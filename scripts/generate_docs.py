@@ -37,7 +37,7 @@ SECTIONS: dict[str, type[Section]] = {
 INTRO = """\
 # models.yaml, every key
 
-Generated from `localfusion/config.py` by `scripts/generate_docs.py`; a test holds it current. The
+Generated from `localfusion/config/` by `scripts/generate_docs.py`; a test holds it current. The
 shipped `models.yaml` shows the keys in use. An unknown key is an error. Durations are seconds, or
 text: `90s`, `500ms`, `5m`. Relative paths start at the folder of models.yaml.
 """

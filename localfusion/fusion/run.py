@@ -328,7 +328,7 @@ class Run:
         """Say how whole the panel was, with the first reason why it was not."""
         lost = [c.failure_reason for c in self._candidates if not c.is_usable]
         cut = ["member_length" for c in self._candidates if c.finish_reason == "length"]
-        reason = next(iter([*lost, *cut]), self._analysis_failure)
+        reason = next(iter([*lost, *cut]), self._analysis_failure or self.preset.warning)
         return ("full" if reason is None else "degraded"), reason
 
     def _answer(self, model: str, reading: _Reading, status: Status, reason: str | None) -> Answer:

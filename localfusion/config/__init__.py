@@ -1,0 +1,52 @@
+"""models.yaml as typed settings: models, presets, limits. Nothing else reads the environment.
+
+Unknown keys, unknown names and values out of range are refused with file, line, key and remedy.
+"""
+
+from localfusion.config.models import (
+    OWNED_OPTIONS,
+    CatalogueFacts,
+    GgufSource,
+    HubSource,
+    ModelSpec,
+    PathSource,
+    Source,
+    WheelsSource,
+)
+from localfusion.config.presets import MAX_CANDIDATES, Member, Preset
+from localfusion.config.read import MAX_FILE_BYTES, Config, cache_dir, find_file, load
+from localfusion.config.section import Section
+from localfusion.config.settings import (
+    SLUG_PREFIX,
+    DefaultPreset,
+    Limits,
+    ServerSettings,
+    Settings,
+)
+from localfusion.document import nearest
+
+__all__ = [
+    "MAX_CANDIDATES",
+    "MAX_FILE_BYTES",
+    "OWNED_OPTIONS",
+    "SLUG_PREFIX",
+    "CatalogueFacts",
+    "Config",
+    "DefaultPreset",
+    "GgufSource",
+    "HubSource",
+    "Limits",
+    "Member",
+    "ModelSpec",
+    "PathSource",
+    "Preset",
+    "Section",
+    "ServerSettings",
+    "Settings",
+    "Source",
+    "WheelsSource",
+    "cache_dir",
+    "find_file",
+    "load",
+    "nearest",
+]

@@ -1,0 +1,95 @@
+"""The whole of models.yaml, and what must agree between its parts."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from localfusion.config.models import ModelSpec
+from localfusion.config.presets import Preset
+from localfusion.config.section import Name, Seconds, Section
+from localfusion.document import misplaced, nearest
+
+SLUG_PREFIX = "localfusion/"
+
+
+class ServerSettings(Section):
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    """Loopback only."""
+    port: int = Field(default=8000, ge=1, le=65_535)
+    """One that nothing else listens on."""
+    keepalive: Seconds = 10.0
+    """Silence after which a stream gets a comment."""
+    drain: Seconds = 30.0
+    """Time that running requests have after SIGTERM."""
+
+
+class Limits(Section):
+    body_bytes: int = Field(default=4 << 20, ge=1024, le=32 << 20)
+    """Largest request body; above: 413."""
+    messages: int = Field(default=2000, ge=1, le=2000)
+    """Messages of one conversation; above: 400."""
+    runs: int = Field(default=64, ge=1, le=1024)
+    """Requests that run at once; above: 503 with Retry-After."""
+
+
+class DefaultPreset(Section):
+    gpu: str
+    """On a machine where an NVIDIA driver answers."""
+    cpu: str
+    """Elsewhere."""
+
+
+class Settings(Section):
+    default_preset: DefaultPreset
+    """What a request without a model gets."""
+    engine_python: Path | None = None
+    """Interpreter that has vLLM; None: the one that runs localfusion."""
+    fit: tuple[Literal["share_judge", "context", "phases"], ...] = (
+        "share_judge",
+        "context",
+        "phases",
+    )
+    """What ``plan`` may do, in this order, when the models do not fit at once: let a member judge,
+    shorten contexts, load panel and judge in turns. It says what it did; [] refuses instead."""
+    server: ServerSettings = ServerSettings()
+    """The HTTP server."""
+    limits: Limits = Limits()
+    """What one client may ask for."""
+    models: dict[Name, ModelSpec] = Field(min_length=1)
+    """By the name that presets and clients use."""
+    presets: dict[Name, Preset] = Field(min_length=1)
+    """By name; clients ask for ``localfusion/NAME`` or ``NAME``."""
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Settings":
+        for name, preset in self.presets.items():
+            if name in self.models:
+                raise misplaced("a model has this name too; rename one", "presets", name)
+            for i, member in enumerate(preset.panel):
+                self._refuse_unknown(member.model, "presets", name, "panel", i, "model")
+            if preset.judge is not None:
+                self._refuse_unknown(preset.judge, "presets", name, "judge")
+        for model, spec in self.models.items():
+            if spec.fallback is not None:
+                self._refuse_unknown(spec.fallback, "models", model, "fallback")
+                self._refuse_circle(model)
+        for key, name in self.default_preset:
+            if name not in self.presets:
+                message = f"presets has no {name!r}; {nearest(name, self.presets)}"
+                raise misplaced(message, "default_preset", key)
+        return self
+
+    def _refuse_circle(self, start: str) -> None:
+        seen, current = {start}, self.models[start].fallback
+        while current is not None and current in self.models:
+            if current in seen:
+                raise misplaced("fallbacks go in a circle; remove one", "models", start, "fallback")
+            seen.add(current)
+            current = self.models[current].fallback
+
+    def _refuse_unknown(self, model: str, *loc: str | int) -> None:
+        if model in self.presets and model not in self.models:
+            raise misplaced(f"{model!r} is a preset; name its models instead", *loc)
+        if model not in self.models:
+            raise misplaced(f"models has no {model!r}; {nearest(model, self.models)}", *loc)

@@ -1,0 +1,80 @@
+"""Presets without the models that are gone: withdrawn, or their weights missing. Pure.
+
+Losing a model must not take the service down: its declared fallback takes its place; a member
+without one leaves the panel, and a judge without one is followed by the first member left.
+"""
+
+from collections.abc import Mapping
+
+from localfusion.config import Preset, Settings
+
+REPLACED = "model_replaced"
+"""Reason of a degraded answer: another model stood in for one that is gone."""
+LOST = "model_lost"
+"""Likewise: a model is gone, and nothing took its place."""
+
+
+def withdrawn(settings: Settings) -> dict[str, str]:
+    """Return the models that models.yaml marks as withdrawn, each with its reason."""
+    return {name: m.withdrawn for name, m in settings.models.items() if m.withdrawn is not None}
+
+
+def adapt(
+    settings: Settings, presets: Mapping[str, Preset], gone: Mapping[str, str]
+) -> tuple[dict[str, Preset], tuple[str, ...]]:
+    """Take models out of presets.
+
+    Args:
+        settings: Knows the fallbacks.
+        presets: By name.
+        gone: Models that cannot be had, each with the reason in words.
+
+    Returns:
+        The presets that can still answer, those that lost something with a ``warning``; and a note
+        for each loss. A preset with no member left is missing.
+    """
+    adapted: dict[str, Preset] = {}
+    notes: list[str] = []
+    for name, preset in presets.items():
+        panel = []
+        for member in preset.panel:
+            instead = _instead(settings, member.model, gone)
+            if instead is not None:
+                panel.append(member.model_copy(update={"model": instead}))
+        judge = None if preset.judge is None else _instead(settings, preset.judge, gone)
+        notes += _notes(settings, name, preset, gone)
+        if not panel:
+            notes.append(f"preset {name} is not served: none of its members is left")
+            continue
+        if preset.judge is not None and judge is None:
+            judge = panel[0].model
+            notes.append(f"preset {name}: {judge} judges instead of {preset.judge}")
+        lost = [model for model in preset.models if model in gone]
+        if not lost:
+            adapted[name] = preset
+            continue
+        candidates = sum(member.n for member in panel)
+        quorum = preset.quorum and min(preset.quorum, candidates)
+        changes = {"panel": tuple(panel), "judge": judge, "quorum": quorum}
+        is_whole = all(_instead(settings, model, gone) for model in lost)
+        warning = REPLACED if is_whole else LOST
+        adapted[name] = preset.model_copy(update=changes).with_warning(warning)
+    return adapted, tuple(dict.fromkeys(notes))
+
+
+def _instead(settings: Settings, model: str, gone: Mapping[str, str]) -> str | None:
+    """Follow the declared fallbacks to a model that is there; config refuses circles."""
+    current: str | None = model
+    while current is not None and current in gone:
+        current = settings.models[current].fallback
+    return current
+
+
+def _notes(settings: Settings, name: str, preset: Preset, gone: Mapping[str, str]) -> list[str]:
+    notes = []
+    for model in preset.models:
+        if model in gone:
+            instead = _instead(settings, model, gone)
+            then = f"{instead} stands in" if instead else "it has no fallback and is left out"
+            notes.append(f"preset {name}: {model} is gone ({gone[model]}); {then}")
+    return notes
