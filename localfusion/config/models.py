@@ -1,6 +1,7 @@
 """``models``: where weights come from, and how an engine runs them."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from localfusion.config.section import Name, Seconds, Section, Sha256
 from localfusion.document import misplaced
+from localfusion.memory import Architecture
+from localfusion.shape import read_architecture
 
 # The supervisor owns these; an engine started with another value would be out of its control.
 OWNED_OPTIONS = frozenset(
@@ -64,14 +67,26 @@ SOURCE_KINDS: dict[str, type[Section]] = {
 class CatalogueFacts(Section):
     """Figures for planning a model that is not on disk yet; files on disk win over them."""
 
+    config: dict[str, int | float | bool | str | tuple[str, ...] | None]
+    """Values of the model's public config.json: layers, heads, sizes."""
     weight_bytes: int = Field(gt=0)
     """All tensors as they are loaded."""
-    kv_bytes_per_token: int = Field(gt=0)
-    """Keys and values of one token over all layers, at the KV cache's width."""
-    max_model_len: int = Field(gt=0)
-    """The longest context that the model was made for, tokens."""
     source: str
     """Where the figures come from."""
+
+    @property
+    def shape(self) -> Architecture:
+        return read_architecture(_plain(self.config))
+
+    @field_validator("config")
+    @classmethod
+    def _has_a_shape(cls, value: dict[str, object]) -> dict[str, object]:
+        read_architecture(_plain(value))  # names the figure that is missing
+        return value
+
+
+def _plain(config: Mapping[str, object]) -> dict[str, object]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
 
 
 class ModelSpec(Section):

@@ -73,6 +73,12 @@ class Preset(Section):
         return sum(member.n for member in self.panel)
 
     @property
+    def judge_tokens(self) -> int:
+        """What the judge reads and writes beside the conversation: drafts, analysis, answer."""
+        drafts = sum(m.n * (m.max_tokens or self.panel_max_tokens) for m in self.panel)
+        return drafts + self.analysis_max_tokens + self.answer_max_tokens
+
+    @property
     def models(self) -> tuple[str, ...]:
         """All models that the preset needs, each once, members first."""
         names = [member.model for member in self.panel]

@@ -5,13 +5,14 @@ Format of the header: https://github.com/huggingface/safetensors, section Format
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
 from localfusion.errors import WeightsError
+from localfusion.memory import Architecture
+from localfusion.shape import is_tied, read_architecture
 
 # The limit of the safetensors library itself; a larger header is an attack or no safetensors file.
 MAX_HEADER_BYTES = 100_000_000
@@ -49,37 +50,19 @@ class ModelFacts:
     """What planning needs to know of a model.
 
     Attributes:
+        shape: Layers and sizes, from config.json.
         stored_bytes: All tensors as they lie on disk.
         weight_bytes: All tensors as they are loaded: float32 counts as bf16, a head tied to the
             embedding does not count.
         parameters: Elements of all tensors; packed integers count as they are stored.
-        architecture: First of config.json's ``architectures``.
-        max_position_embeddings: Longest context the model was made for, tokens.
         dtype: The one that holds most bytes, as safetensors spells it.
     """
 
+    shape: Architecture
     stored_bytes: int
     weight_bytes: int
     parameters: int
-    architecture: str
-    layers: int
-    hidden_size: int
-    kv_heads: int
-    head_dim: int
-    max_position_embeddings: int
-    vocab_size: int
     dtype: str
-
-    def kv_bytes_per_token(self, element_bytes: int = 2) -> int:
-        """Return the bytes of keys and values of one token over all layers.
-
-        Full attention in every layer; for sliding windows, hybrids and latent attention (MLA) it
-        is an upper bound.
-
-        Source: vLLM 0.32 FullAttentionSpec, checked against ``vllm:cache_config_info`` of running
-        engines (engines.md 8).
-        """
-        return 2 * self.layers * self.kv_heads * self.head_dim * element_bytes
 
 
 def read_facts(folder: Path) -> ModelFacts:
@@ -88,31 +71,21 @@ def read_facts(folder: Path) -> ModelFacts:
     Raises:
         WeightsError: a file is missing, cut short or not what it claims; it is named.
     """
-    outer = read_json(folder / "config.json")
-    nested = outer.get("text_config")
-    # Models that also see images keep the language model's figures in a section of their own.
-    config = nested if isinstance(nested, dict) else outer
+    file = folder / "config.json"
+    config = read_json(file)
     tensors = [tensor for file in weight_files(folder) for tensor in read_header(file)]
     stored: Counter[str] = Counter()
     for tensor in tensors:
         stored[tensor.dtype] += tensor.stored_bytes
-    is_tied = bool(config.get("tie_word_embeddings", outer.get("tie_word_embeddings", False)))
-    figures = _Figures(folder / "config.json", config)
-    heads, hidden = figures.first("num_attention_heads", "n_head"), figures.first("hidden_size")
-    names = outer.get("architectures")
+    try:
+        shape = read_architecture(config)
+    except ValueError as error:
+        raise WeightsError(f"{file} has {error}; the model is not supported") from error
     return ModelFacts(
+        shape=shape,
         stored_bytes=stored.total(),
-        weight_bytes=sum(_loaded_bytes(t, is_tied=is_tied) for t in tensors),
+        weight_bytes=sum(_loaded_bytes(t, is_tied=is_tied(config)) for t in tensors),
         parameters=sum(prod(tensor.shape) for tensor in tensors),
-        architecture=str(names[0]) if isinstance(names, list) and names else "unknown",
-        layers=figures.first("num_hidden_layers", "n_layer"),
-        hidden_size=hidden,
-        kv_heads=figures.first("num_key_value_heads", otherwise=heads),
-        head_dim=figures.first("head_dim", otherwise=hidden // heads),
-        max_position_embeddings=figures.first(
-            "max_position_embeddings", "n_positions", "max_sequence_length"
-        ),
-        vocab_size=figures.first("vocab_size"),
         dtype=max(stored, key=lambda name: stored[name], default="unknown"),
     )
 
@@ -121,21 +94,6 @@ def _loaded_bytes(tensor: Tensor, *, is_tied: bool) -> int:
     if is_tied and tensor.name == "lm_head.weight":
         return 0
     return tensor.stored_bytes // 2 if tensor.dtype == "F32" else tensor.stored_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Figures:
-    file: Path
-    config: Mapping[str, object]
-
-    def first(self, *keys: str, otherwise: int | None = None) -> int:
-        for key in keys:
-            value = self.config.get(key)
-            if isinstance(value, int) and value > 0:
-                return value
-        if otherwise is None:
-            raise WeightsError(f"{self.file} has no usable {keys[0]}; the model is not supported")
-        return otherwise
 
 
 def weight_files(folder: Path) -> list[Path]:

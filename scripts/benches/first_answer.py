@@ -1,7 +1,5 @@
-"""Measurements behind the README's figures: what a first answer takes on this machine."""
+"""``scripts/bench first-answer``: what a first answer takes on this machine."""
 
-import argparse
-import asyncio
 import os
 import subprocess
 import sys
@@ -9,59 +7,29 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
+from benches.table import Row
 
-from localfusion import config
 from localfusion.config import Config, Preset
 from localfusion.events import AnswerDelta, AnswerStarted, Event, PanelCompleted, RunCompleted
 from localfusion.fusion import Fusion
 from localfusion.runtime import Runtime, open_runtime
 from localfusion.types import Message, Request, SamplingParams
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 QUESTION = "A shop sells pens at 3 for 2 euros. What do 12 pens cost?"
 REQUEST = Request("demo", (Message("user", QUESTION),), SamplingParams(seed=1))
 
 
-@dataclass(frozen=True)
-class Row:
-    """One figure beside the bar it should stay under."""
-
-    what: str
-    value: float
-    unit: str
-    bar: float
-
-    def __str__(self) -> str:
-        verdict = "ok" if self.value <= self.bar else "MISSED"
-        return f"{self.what:58} {self.value:8.2f} {self.unit:3} bar {self.bar:6.2f}  {verdict}"
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench")
-    parser.add_argument("what", choices=["first-answer"])
-    parser.add_argument("--cold", action="store_true", help="also from an empty machine")
-    options = parser.parse_args()
-    loaded = config.load()
-    print(f"{machine()}; {time.strftime('%Y-%m-%d')}", flush=True)
+async def measure(loaded: Config, *, cold: bool) -> list[Row]:
+    """Return every figure; ``cold``: also from an empty machine, in a fresh clone."""
     rows = [import_time()]
-    if options.cold:
+    if cold:
         rows += cold_and_warm()
-    rows += asyncio.run(one_run(loaded))
-    for row in rows:
-        print(row)
-    return int(any(row.value > row.bar for row in rows))
-
-
-def machine() -> str:
-    """Name the processor, its cores and the memory."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line for line in info if "model name" in line]
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{names[0].partition(':')[2].strip()}, {len(names)} cores, {memory:.0f} GiB"
+    return rows + await one_run(loaded)
 
 
 def import_time() -> Row:
@@ -158,7 +126,3 @@ async def panel_seconds(runtime: Runtime, places: Sequence[int]) -> float:
 async def collect(fusion: Fusion, request: Request) -> list[Event]:
     async with aclosing(fusion.stream(request)) as events:
         return [event async for event in events]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

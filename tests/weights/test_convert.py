@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from localfusion.memory import Layers
 from localfusion.weights import pull, read_facts, resolve
 from tests.weights.places import write_config
 
@@ -81,7 +82,10 @@ def test_gguf_becomes_bf16_safetensors_with_tokenizer_and_template(
     layer = 64 * 64 * 2 + 32 * 64 * 2 + 3 * 96 * 64 + 2 * 64
     assert facts.dtype == "BF16"
     assert facts.stored_bytes == 2 * (2 * layer + 64 + len(VOCAB) * 64 * (1 if tied else 2))
-    assert (facts.layers, facts.kv_heads, facts.vocab_size) == (2, 2, len(VOCAB))
+    assert (facts.shape.layers, facts.shape.vocab_size) == (
+        (Layers("full", 2, kv_heads=2, key_dim=16, value_dim=16),),
+        len(VOCAB),
+    )
     assert json.loads((files.path / "config.json").read_text())["tie_word_embeddings"] is tied
     names = {file.name for file in files.manifest.files}
     assert {"chat_template.jinja", "tokenizer.json", "tokenizer_config.json"} <= names

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localfusion.errors import WeightsError
+from localfusion.memory import Layers
 from localfusion.weights import read_facts
 from localfusion.weights.facts import parse_header
 from tests.weights.places import LLAMA, safetensors, write_model
@@ -102,10 +103,11 @@ def test_length_beyond_the_file_is_refused_before_it_is_read() -> None:
 def test_facts_of_a_folder(tmp_path: Path) -> None:
     facts = read_facts(write_model(tmp_path / "m"))
 
-    assert (facts.architecture, facts.layers, facts.hidden_size) == ("LlamaForCausalLM", 2, 64)
-    assert (facts.kv_heads, facts.head_dim, facts.vocab_size) == (2, 16, 32)
+    shape = facts.shape
+    assert (shape.name, shape.hidden_size, shape.vocab_size) == ("LlamaForCausalLM", 64, 32)
+    assert shape.layers == (Layers("full", 2, kv_heads=2, key_dim=16, value_dim=16),)
     assert (facts.stored_bytes, facts.parameters, facts.dtype) == (16, 8, "BF16")
-    assert facts.max_position_embeddings == 128
+    assert shape.max_position_embeddings == 128
 
 
 def test_float32_and_a_tied_head_count_as_they_are_loaded(tmp_path: Path) -> None:
@@ -134,27 +136,7 @@ def test_language_model_of_a_vision_model_is_read_from_its_section(tmp_path: Pat
 
     facts = read_facts(write_model(tmp_path / "m", nested))
 
-    assert (facts.architecture, facts.layers) == ("XForConditionalGeneration", 2)
-
-
-# Bytes per token in bf16, from the models' own config.json (engines.md 8).
-@pytest.mark.parametrize(
-    ("layers", "heads", "kv_heads", "hidden", "expected"),
-    [(32, 32, 8, 4096, 131_072), (80, 64, 8, 8192, 327_680), (28, 28, 4, 3584, 57_344)],
-    ids=["llama-3.1-8b", "llama-3-70b", "qwen2.5-7b"],
-)
-def test_kv_bytes_per_token(
-    tmp_path: Path, layers: int, heads: int, kv_heads: int, hidden: int, expected: int
-) -> None:
-    config = {
-        **LLAMA,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "hidden_size": hidden,
-    }
-
-    assert read_facts(write_model(tmp_path / "m", config)).kv_bytes_per_token(2) == expected
+    assert (facts.shape.name, facts.shape.layers[0].count) == ("XForConditionalGeneration", 2)
 
 
 def test_missing_figure_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""Measurements behind the README's figures; see scripts/bench."""
+
+import argparse
+import asyncio
+import sys
+import time
+
+from benches import first_answer, placement, start
+from benches.table import machine
+
+from localfusion import config
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench")
+    kinds = parser.add_subparsers(dest="what", required=True)
+    first = kinds.add_parser("first-answer", help="one prompt, one answer; memory, streaming")
+    first.add_argument("--cold", action="store_true", help="also from an empty machine")
+    kinds.add_parser("placement", help="planned cores against threads as vLLM takes them")
+    kinds.add_parser("start", help="three engines' start, and one killed, until they serve")
+    options = parser.parse_args()
+    loaded = config.load()
+    print(f"{machine()}; {time.strftime('%Y-%m-%d')}", flush=True)
+    match options.what:
+        case "first-answer":
+            rows = asyncio.run(first_answer.measure(loaded, cold=options.cold))
+        case "placement":
+            rows = asyncio.run(placement.measure(loaded))
+        case _:
+            rows = asyncio.run(start.measure(loaded))
+    for row in rows:
+        print(row)
+    return int(any(not row.is_met for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Measurements of `scripts/bench`, one module each."""
