@@ -2,7 +2,7 @@
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +11,8 @@ import psutil
 # Instruction sets with native bfloat16 products. Without one of them oneDNN has no bf16 kernel, and
 # torch's own reads a 1,000 token prompt five times slower than float32 does (docs/log.md).
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+MAX_IMAGINED = 64
+_FORM = "{!r} is no GPU description; write COUNTxSIZE, as in 2x80GB or 2x80GB+1x24GB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +47,31 @@ def detect() -> Hardware:
 
 
 def imagine(text: str) -> Hardware:
-    """Read imagined GPUs, ``2x80GB``, beside the CPU that is really here.
+    """Read imagined GPUs, ``2x80GB`` or ``2x80GB+1x24GB``, beside the processor that is here.
+
+    Main memory is taken as no less than all GPU memory, as in most machines with such cards.
 
     Raises:
         ValueError: the text has another form.
     """
-    count, _, size = text.lower().removesuffix("gb").partition("x")
-    if not (count.isdigit() and size.isdigit() and 0 < int(count) <= 64 and 0 < int(size) <= 1024):
-        raise ValueError(f"{text!r} is no GPU description; write COUNTxSIZE, as in 2x80GB")
-    total = int(size) * 10**9
-    gpus = tuple(Gpu(f"gpu{i}", f"imagined {size} GB", total, total) for i in range(int(count)))
-    return Hardware(detect().cpu, gpus)
+    gpus: tuple[Gpu, ...] = ()
+    for part in text.lower().split("+"):
+        count, _, size = part.strip().removesuffix("gb").partition("x")
+        if not (count.isdecimal() and size.isdecimal() and 0 < int(size) <= 1024):
+            raise ValueError(_FORM.format(text))
+        if not 0 < int(count) <= MAX_IMAGINED - len(gpus):
+            raise ValueError(f"{_FORM.format(text)}, with at most {MAX_IMAGINED} GPUs")
+        gpus += imagine_gpus(int(count), int(size), first=len(gpus))
+    cpu = detect().cpu
+    memory = max(cpu.free_bytes, sum(gpu.total_bytes for gpu in gpus))
+    return Hardware(replace(cpu, free_bytes=memory), gpus)
+
+
+def imagine_gpus(count: int, size: int, *, first: int = 0) -> tuple[Gpu, ...]:
+    """Return cards of ``size`` times 10^9 bytes, all free; a sold card has a little more."""
+    total = size * 10**9
+    places = range(first, first + count)
+    return tuple(Gpu(f"gpu{place}", f"imagined {size} GB", total, total) for place in places)
 
 
 def _physical_cores() -> tuple[int, ...]:

@@ -9,12 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from localfusion import config
+from localfusion.cli.picture import draw
 from localfusion.errors import ConfigError
-from localfusion.hardware import Hardware, detect, imagine
+from localfusion.hardware import detect, imagine
 from localfusion.placement import GIB, Plan, Slot
-from localfusion.runtime import choose_presets, make_plan
+from localfusion.system import choose_presets, make_plan
 
-TABLE_WIDTH = 110
+TABLE_WIDTH = 120
+LEFT = ("engine", "role", "device")
+COLUMNS = (*LEFT, "weights", "kv cache", "context", "requests", "slot", "start")
 
 
 def show_plan(
@@ -22,7 +25,9 @@ def show_plan(
     preset: Annotated[
         list[str] | None, typer.Option(help="Preset to plan for; default: this machine's.")
     ] = None,
-    gpus: Annotated[str | None, typer.Option(help="Plan for imagined GPUs, as in 2x80GB.")] = None,
+    gpus: Annotated[
+        str | None, typer.Option(help="Plan for imagined GPUs, as in 2x80GB or 2x80GB+1x24GB.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show which engine gets which cores or GPU memory; nothing is loaded."""
@@ -32,7 +37,7 @@ def show_plan(
     except ValueError as error:
         raise ConfigError(f"--gpus: {error}") from error
     presets = choose_presets(loaded, preset or [], hardware)
-    made = make_plan(loaded, presets.values(), hardware)
+    made = make_plan(loaded, presets, hardware)
     if as_json:
         typer.echo(json.dumps(_document(list(presets), made), indent=2))
     else:
@@ -40,61 +45,64 @@ def show_plan(
 
 
 def _document(presets: list[str], made: Plan) -> dict[str, object]:
+    starts = made.start_places()
     return {
         "presets": presets,
         "hardware": asdict(made.hardware),
-        "slots": [asdict(slot) for slot in made.slots],
-        "notes": list(made.notes),
+        "slots": [{**asdict(slot), "start": starts[slot.model]} for slot in made.slots],
+        "groups": made.groups,
+        "judges": dict(made.judges),
+        "devices": [
+            {
+                "device": device,
+                "group": place,
+                "free_bytes": free,
+                "shares": [asdict(share) for share in made.shares(device, group)],
+            }
+            for place, group in enumerate(made.groups)
+            for device, free in made.devices.items()
+        ],
+        "notes": made.notes,
     }
 
 
 def _print(presets: list[str], made: Plan) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.width = max(console.width, TABLE_WIDTH)  # names are cut otherwise, in pipes above all
-    table = Table(title=f"plan for {', '.join(presets)}", title_justify="left", box=None)
-    for column in ("engine", "role", "device", "weights", "kv cache", "context", "slot", "start"):
-        justify: Literal["left", "right"] = "left" if column in ("engine", "role") else "right"
-        table.add_column(column, justify=justify, no_wrap=True)
-    for place, slot in enumerate(made.slots):
-        table.add_row(
-            slot.model + ("" if slot.is_on_disk else " *"),
-            ", ".join(slot.roles),
-            _device(slot, made.hardware),
-            _gib(slot.weight_bytes),
-            _gib(slot.kv_cache_bytes * max(1, len(slot.devices))),
-            str(slot.max_model_len),
-            _gib(slot.bytes),
-            str(place + 1) if slot.devices else "together",
-        )
-    console.print(table)
-    for line in _devices(made):
-        console.print(line)
+    console.print(_table(presets, made))
+    for line in draw(made):
+        console.print(line, soft_wrap=True)
     if not all(slot.is_on_disk for slot in made.slots):
         console.print("* not on disk: figures from the catalogue in models.yaml")
     for note in made.notes:
-        console.print(f"note: {note}")
+        console.print(f"note: {note}", soft_wrap=True)
 
 
-def _device(slot: Slot, hardware: Hardware) -> str:
+def _table(presets: list[str], made: Plan) -> Table:
+    table = Table(title=f"plan for {', '.join(presets)}", title_justify="left", box=None)
+    for column in COLUMNS:
+        justify: Literal["left", "right"] = "left" if column in LEFT else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
+    starts = made.start_places()
+    for slot in made.slots:
+        table.add_row(
+            slot.model + ("" if slot.is_on_disk else " *"),
+            ", ".join(slot.roles),
+            _device(slot),
+            _gib(slot.weight_bytes),
+            _gib(slot.kv_cache_bytes * max(1, len(slot.devices))),
+            str(slot.max_model_len),
+            str(slot.max_num_seqs),
+            _gib(slot.bytes),
+            str(starts[slot.model]) if slot.devices else "together",
+        )
+    return table
+
+
+def _device(slot: Slot) -> str:
     if slot.devices:
         return ",".join(slot.devices)
     return "cores " + ",".join(map(str, slot.cores))
-
-
-def _devices(made: Plan) -> list[str]:
-    """One bar per device: what is taken of what is free now."""
-    if not made.hardware.gpus:
-        return [_bar("memory", sum(s.bytes for s in made.slots), made.hardware.cpu.free_bytes)]
-    lines = []
-    for gpu in made.hardware.gpus:
-        taken = sum(s.bytes // len(s.devices) for s in made.slots if gpu.id in s.devices)
-        lines.append(_bar(gpu.id, taken, gpu.free_bytes))
-    return lines
-
-
-def _bar(name: str, taken: int, free: int) -> str:
-    filled = round(30 * taken / free)
-    return f"{name:8} {'█' * filled}{'·' * (30 - filled)} {_gib(taken)} of {_gib(free)} free"
 
 
 def _gib(count: int) -> str:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tests.cli.conftest import Place
+from tests.cli.conftest import CONFIG, Place
 
 
 def refusal(place: Place, *arguments: str) -> str:
@@ -88,7 +88,7 @@ def test_imagined_gpus_of_another_form(place: Place, text: str) -> None:
 
 
 def test_models_that_do_not_fit(place: Place) -> None:
-    facts = {"weight_bytes": 10**12, "kv_bytes_per_token": 1, "max_model_len": 4096, "source": "x"}
+    facts = {"weight_bytes": 10**12, "config": CONFIG, "source": "x"}
     models = {m: {"source": {"hub": "a/b"}, "facts": facts} for m in place.models}
     place.write(models=models)
 

@@ -1,0 +1,187 @@
+"""What would run: presets, verified weights and a plan, found out before anything is loaded."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from localfusion.config import Config, Member, Preset, nearest
+from localfusion.errors import ConfigError, PlacementError, WeightsError
+from localfusion.fallback import REPLACED, adapt, withdrawn
+from localfusion.hardware import Hardware
+from localfusion.placement import (
+    DEFAULT_MAX_MODEL_LEN,
+    DEFAULT_MAX_NUM_BATCHED_TOKENS,
+    DEFAULT_MAX_NUM_SEQS,
+    ModelNeed,
+    Plan,
+    PresetNeed,
+    Slot,
+    plan,
+)
+from localfusion.weights import find_status, read_facts, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What models.yaml, the files on this disk and the hardware come to; nothing of it runs yet.
+
+    Attributes:
+        presets: Without the models that are gone, with the judges that the plan chose.
+        weights: Verified folders of the models that run here.
+        plan: None when every engine is simulated.
+        notes: What a user should know: models lost or replaced, compromises of the plan.
+    """
+
+    config: Config
+    presets: Mapping[str, Preset]
+    models: tuple[str, ...]
+    weights: Mapping[str, Path]
+    plan: Plan | None
+    notes: tuple[str, ...]
+
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        return {slot.model: slot for slot in self.plan.slots} if self.plan else {}
+
+    @property
+    def devices(self) -> Mapping[str, tuple[str, ...]]:
+        return {name: slot.devices for name, slot in self.slots.items()}
+
+    @property
+    def groups(self) -> Sequence[Sequence[str]]:
+        return self.plan.groups if self.plan else ()
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        return {name: self.config.settings.models[name].max_calls for name in self.models}
+
+    @property
+    def keep_alive(self) -> Mapping[str, float | None]:
+        return {name: self.config.settings.models[name].keep_alive for name in self.models}
+
+    def identity(self, name: str) -> object:
+        """Return what makes an engine the one it is; another value needs another engine.
+
+        Its share of CPU cores is left out: a new neighbour alone restarts nothing.
+        """
+        spec = self.config.settings.models[name]
+        words = spec.model_dump(exclude={"facts", "license", "origin", "withdrawn", "fallback"})
+        slot = self.slots.get(name)
+        share = slot and replace(slot, cores=(), niceness=0, roles=())
+        return words, self.weights.get(name), share
+
+
+def compose(
+    config: Config, names: Sequence[str], extra: Collection[str], hardware: Hardware, *, sim: bool
+) -> System:
+    """Find out what would run for some presets and further models; loads nothing.
+
+    Raises:
+        FusionError: a preset, weights or a plan that cannot be had.
+    """
+    settings = config.settings
+    chosen = choose_presets(config, names, hardware)
+    used = {name for preset in chosen.values() for name in preset.models}
+    gone = {name: why for name, why in withdrawn(settings).items() if name in used}
+    if not sim:
+        gone |= _missing(config, used - set(gone))
+    presets, notes = adapt(settings, chosen, gone)
+    if not presets:
+        raise ConfigError("; ".join(notes))
+    alone = {name: Preset(policy="single", panel=(Member(model=name),)) for name in extra}
+    wanted = {**alone, **presets}
+    models = tuple(dict.fromkeys(name for preset in wanted.values() for name in preset.models))
+    if sim:
+        return System(config, presets, models, {}, None, notes)
+    weights = _verified(config, models)
+    plan = make_plan(config, wanted, hardware)
+    for name, judge in plan.judges.items():
+        presets[name] = presets[name].model_copy(update={"judge": judge}).with_warning(REPLACED)
+    order = [slot.model for slot in plan.slots]
+    models = (*order, *(name for name in models if name not in order))
+    return System(config, presets, models, weights, plan, (*notes, *plan.notes))
+
+
+def _missing(config: Config, names: Iterable[str]) -> dict[str, str]:
+    """Return the models without weights that another one may stand in for."""
+    models = config.settings.models
+    return {
+        name: "its weights are missing"
+        for name in names
+        if models[name].fallback and find_status(config, name).state in ("missing", "partial")
+    }
+
+
+def _verified(config: Config, names: Iterable[str]) -> dict[str, Path]:
+    models = config.settings.models
+    return {name: resolve(config, name).path for name in names if models[name].engine == "vllm"}
+
+
+def default_preset(config: Config, hardware: Hardware) -> str:
+    """Return the preset that models.yaml names for this kind of machine."""
+    default = config.settings.default_preset
+    return default.gpu if hardware.gpus else default.cpu
+
+
+def choose_presets(config: Config, names: Sequence[str], hardware: Hardware) -> dict[str, Preset]:
+    """Return the named presets, the machine's default one when none is named.
+
+    Raises:
+        ConfigError: a name that models.yaml does not define.
+    """
+    presets = config.settings.presets
+    for name in names:
+        if name not in presets:
+            raise ConfigError(f"there is no preset {name!r}; {nearest(name, presets)}")
+    return {name: presets[name] for name in names or (default_preset(config, hardware),)}
+
+
+def make_plan(config: Config, presets: Mapping[str, Preset], hardware: Hardware) -> Plan:
+    """Divide the hardware among the vLLM models of some presets; nothing is loaded.
+
+    Files on disk are measured; for a model that is not there its catalogue figures are used.
+
+    Raises:
+        PlacementError: they do not fit, or a model's size is unknown.
+        WeightsError: files on disk that are not what they should be.
+    """
+    models = config.settings.models
+    local = {name for name, spec in models.items() if spec.engine == "vllm"}
+    used = {name for preset in presets.values() for name in preset.models}
+    needs = [_need(config, name) for name in sorted(used & local)]
+    asked = {
+        name: PresetNeed(
+            members=tuple(dict.fromkeys(m.model for m in preset.panel if m.model in local)),
+            judge=preset.judge if preset.judge in local else None,
+            judge_tokens=preset.judge_tokens,
+        )
+        for name, preset in presets.items()
+    }
+    return plan(needs, asked, hardware, config.settings.fit)
+
+
+def _need(config: Config, name: str) -> ModelNeed:
+    spec = config.settings.models[name]
+    options = spec.options
+    try:
+        facts = read_facts(resolve(config, name).path)
+        shape, weight_bytes, is_on_disk = facts.shape, facts.weight_bytes, True
+    except WeightsError as error:
+        if spec.facts is None:
+            raise PlacementError(f"the size of {name} is not known: {error}") from error
+        shape, weight_bytes, is_on_disk = spec.facts.shape, spec.facts.weight_bytes, False
+    ranks = options.get("tensor_parallel_size")
+    return ModelNeed(
+        name,
+        shape,
+        weight_bytes,
+        max_model_len=int(options.get("max_model_len", DEFAULT_MAX_MODEL_LEN)),
+        max_num_seqs=int(options.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)),
+        max_num_batched_tokens=int(
+            options.get("max_num_batched_tokens", DEFAULT_MAX_NUM_BATCHED_TOKENS)
+        ),
+        kv_element_bytes=1 if str(options.get("kv_cache_dtype", "")).startswith("fp8") else None,
+        tensor_parallel_size=None if ranks is None else int(ranks),
+        is_eager=bool(options.get("enforce_eager", False)),
+        is_on_disk=is_on_disk,
+    )
