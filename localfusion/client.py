@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
+from urllib.parse import quote
 
 import httpx2
 
@@ -77,6 +78,37 @@ class RemoteFusion:
                             yield wire.decode(chunk[_EVENT])
         except (httpx2.HTTPError, ValueError) as error:
             raise RemoteError(f"the server at {self.base_url} broke off: {error}") from error
+
+    async def engines(self) -> dict[str, object]:
+        """Return what ``GET /v1/engines`` says.
+
+        Raises:
+            RemoteError: the server refused it, or the connection broke.
+        """
+        return await self._call("GET", "/v1/engines")
+
+    async def load(self, name: str) -> dict[str, object]:
+        """Start an engine there; returns when it is ready."""
+        return await self._call("POST", f"/v1/engines/{quote(name, safe='')}/load")
+
+    async def unload(self, name: str) -> dict[str, object]:
+        """Stop an engine there once its calls have ended."""
+        return await self._call("POST", f"/v1/engines/{quote(name, safe='')}/unload")
+
+    async def reload(self) -> dict[str, object]:
+        """Have the server read its models.yaml again; says what changed."""
+        return await self._call("POST", "/v1/reload")
+
+    async def _call(self, method: str, path: str) -> dict[str, object]:
+        try:
+            response = await self._http.request(method, path)
+            body = response.json()
+        except (httpx2.HTTPError, ValueError) as error:
+            raise RemoteError(f"the server at {self.base_url} broke off: {error}") from error
+        if response.status_code != 200:
+            raise _refusal(body)
+        assert isinstance(body, dict)
+        return body
 
 
 def _refusal(body: dict[str, dict[str, str]]) -> RemoteError:

@@ -1,128 +1,246 @@
-"""The one place where everything is wired together: settings, weights, plan, engines, fusion."""
+"""The one place where everything is wired together: a system, its engines, fusion; and changes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from localfusion.config import Config, Preset, Settings, cache_dir, nearest
-from localfusion.engines import create_engine, simulated
-from localfusion.engines.base import ManagedEngine, PhaseChange, PhaseListener
+from localfusion.config import Config, Preset, Settings, cache_dir, load, nearest
+from localfusion.engines import create_engine, group, simulated
+from localfusion.engines.base import ManagedEngine, PhaseChange, PhaseListener, WatchedEngine
 from localfusion.engines.rundir import run_directory
+from localfusion.engines.supervisor import SupervisedEngine
 from localfusion.engines.vllm import Places
-from localfusion.errors import ConfigError, PlacementError, WeightsError
+from localfusion.errors import ModelNotFoundError
 from localfusion.fusion import Fusion
 from localfusion.hardware import Hardware, detect
-from localfusion.placement import (
-    DEFAULT_MAX_MODEL_LEN,
-    DEFAULT_MAX_NUM_SEQS,
-    ModelNeed,
-    Plan,
-    Role,
-    plan,
-)
-from localfusion.pool import EnginePool
-from localfusion.weights import read_facts, resolve
+from localfusion.overview import EngineRow, Overview
+from localfusion.pool import EnginePool, Waiting
+from localfusion.starts import Start, StartRecords
+from localfusion.system import System, compose
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Makes the engines of a system.
+
+    Attributes:
+        places: Folders that engines use.
+        server: Start of the engines' command line, None for vLLM's.
+        sim: Replace every model by a simulated one.
+    """
+
+    places: Places
+    server: Sequence[str] | None
+    sim: bool
+
+    def build(self, system: System, name: str) -> WatchedEngine:
+        engine = simulated(name) if self.sim else self._real(system, name)
+        return SupervisedEngine(engine, name)
+
+    def _real(self, system: System, name: str) -> ManagedEngine:
+        return create_engine(
+            system.config,
+            name,
+            weights=system.weights.get(name),
+            slot=system.slots.get(name),
+            places=self.places,
+            server=self.server,
+        )
 
 
 class Runtime:
-    """What a process that answers holds: the presets it serves and their engines."""
+    """What a process that answers holds: the presets it serves, their engines, and how to change.
 
-    def __init__(self, config: Config, presets: Mapping[str, Preset], pool: EnginePool) -> None:
-        self.settings: Settings = config.settings
-        self.fusion = Fusion(pool, presets, default_preset=next(iter(presets)))
+    Attributes:
+        fusion: Answers requests; another one after a reload, while runs go on with theirs.
+        draining: True once a stop was asked for.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        builder: _Builder,
+        pool: EnginePool,
+        names: Sequence[str],
+        hardware: Hardware,
+    ) -> None:
         self.draining = False
+        self._system = system
+        self._builder = builder
         self._pool = pool
+        self._names = names
+        self._hardware = hardware
+        self._extra: frozenset[str] = frozenset()
+        self._starts = StartRecords(cache_dir() / "starts.json")
+        self._overview = Overview()
+        self._changing = asyncio.Lock()
+        self.fusion = self._answer_with(system)
 
-    async def start(self, listener: PhaseListener) -> None:
+    @property
+    def settings(self) -> Settings:
+        return self._system.config.settings
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know: models lost or replaced, compromises of the plan."""
+        return self._system.notes
+
+    @property
+    def queue(self) -> tuple[Waiting, ...]:
+        """Runs that wait until their engines get the hardware, the next one first."""
+        return self._pool.queue
+
+    async def start(self, listener: PhaseListener, *, require_all: bool = True) -> None:
         """Start every engine; returns when all have generated a token.
 
+        Args:
+            listener: Told of every phase.
+            require_all: False lets the others serve when one cannot start; it is tried again.
+
         Raises:
-            EngineStartError: one cannot start.
+            EngineStartError: one cannot start, and all are required.
         """
-        await self._pool.start(listener)
+        await self._pool.start(self._remembering(listener), require_all=require_all)
 
     def phases(self) -> Mapping[str, PhaseChange]:
-        """Where each engine's start is; an engine that died afterwards has failed."""
-        return {
-            name: change
-            if change.phase != "ready" or self._pool[name].is_ready
-            else PhaseChange(name, "failed", change.seconds, "it died after its start")
-            for name, change in self._pool.phases.items()
-        }
+        """Where each engine is now."""
+        return self._pool.phases()
 
     def not_ready(self) -> tuple[str, ...]:
         """Say why the default preset cannot answer now; empty when it can."""
         needed = self.fusion.presets[self.fusion.default_preset].models
         phases = self.phases()
-        reasons = [f"{m} is {phases[m].phase}" for m in needed if phases[m].phase != "ready"]
+        reasons = [
+            f"{m} is {phases[m].phase}"
+            for m in needed
+            if phases[m].phase not in ("ready", "asleep")
+        ]
         return (*reasons, "draining") if self.draining else tuple(reasons)
 
+    async def look(self) -> tuple[EngineRow, ...]:
+        """Return what each engine does now."""
+        return await self._overview.look(
+            self._pool, self._system.slots, self._pool.unload_seconds()
+        )
 
-def default_preset(config: Config, hardware: Hardware) -> str:
-    """Return the preset that models.yaml names for this kind of machine."""
-    default = config.settings.default_preset
-    return default.gpu if hardware.gpus else default.cpu
+    async def load(self, name: str, listener: PhaseListener = lambda change: None) -> None:
+        """Start the engine of a model in models.yaml; returns when it is ready.
+
+        Raises:
+            FusionError: there is no such model, it does not fit, or it cannot start.
+        """
+        async with self._changing:
+            if name in self._pool:
+                await self._pool.load(name, self._remembering(listener))
+                return
+            if name not in self.settings.models:
+                known = nearest(name, self.settings.models)
+                raise ModelNotFoundError(f"there is no model {name[:64]!a}; {known}")
+            await self._change(self._system.config, self._extra | {name})
+
+    async def unload(self, name: str) -> None:
+        """Stop an engine once its calls have ended; requests for it are refused until it is loaded.
+
+        Raises:
+            ModelNotFoundError: there is no such engine.
+        """
+        async with self._changing:
+            if name not in self._pool:
+                known = nearest(name, self._pool)
+                raise ModelNotFoundError(f"there is no engine {name[:64]!a}; {known}")
+            if name in self._extra:
+                await self._change(self._system.config, self._extra - {name})
+            else:
+                await self._pool.unload(name)
+
+    async def reload(self) -> tuple[str, ...]:
+        """Read models.yaml again and swap what changed; running requests keep what they have.
+
+        Returns:
+            What changed, a line each.
+
+        Raises:
+            FusionError: the file is invalid, or what it asks for cannot be had: nothing changed.
+                EngineStartError: the change is made, and a new engine does not start.
+        """
+        async with self._changing:
+            fresh = load(self._system.config.file)
+            server = self.settings.server
+            kept = fresh.with_server({"host": server.host, "port": server.port})
+            return await self._change(kept, self._extra & set(kept.settings.models))
+
+    async def _change(self, config: Config, extra: frozenset[str]) -> tuple[str, ...]:
+        before = self._system
+        after = await asyncio.to_thread(
+            compose, config, self._names, extra, self._hardware, sim=self._builder.sim
+        )
+        old, new = set(before.models), set(after.models)
+        swapped = {n for n in old & new if before.identity(n) != after.identity(n)}
+        engines = {
+            name: self._builder.build(after, name)
+            for name in after.models
+            if name not in old or name in swapped
+        }
+        lines = _differences(before, after, swapped)
+        # New requests see the new presets at once; runs go on with the engines that they lease.
+        self._system, self._extra, self.fusion = after, extra, self._answer_with(after)
+        await self._pool.change(
+            engines,
+            (old - new) | swapped,
+            after.devices,
+            groups=after.groups,
+            limits=after.limits,
+            keep_alive=after.keep_alive,
+        )
+        return lines
+
+    def _answer_with(self, system: System) -> Fusion:
+        first = next(iter(system.presets))
+        return Fusion(self._pool, system.presets, default_preset=first, lease=self._pool.lease)
+
+    def _remembering(self, listener: PhaseListener) -> PhaseListener:
+        """Wrap a listener: starts are timed, and the next ones told how long they usually take."""
+        usual = self._starts.read()
+
+        def tell(change: PhaseChange) -> None:
+            if change.phase == "ready" and change.engine in self._system.slots:
+                pid = self._pool[change.engine].pid
+                if pid is not None:
+                    self._starts.record(
+                        change.engine, Start(change.seconds, group.cpu_seconds(pid))
+                    )
+            if change.phase == "launching" and not change.detail and change.engine in usual:
+                change = replace(change, detail=f"usually {usual[change.engine].seconds:.0f} s")
+            listener(change)
+
+        return tell
 
 
-def choose_presets(config: Config, names: Sequence[str], hardware: Hardware) -> dict[str, Preset]:
-    """Return the named presets, the machine's default one when none is named.
-
-    Raises:
-        ConfigError: a name that models.yaml does not define.
-    """
-    presets = config.settings.presets
-    for name in names:
-        if name not in presets:
-            raise ConfigError(f"there is no preset {name!r}; {nearest(name, presets)}")
-    return {name: presets[name] for name in names or (default_preset(config, hardware),)}
-
-
-def make_plan(config: Config, presets: Iterable[Preset], hardware: Hardware) -> Plan:
-    """Divide the hardware among the vLLM models of some presets; nothing is loaded.
-
-    Files on disk are measured; for a model that is not there its catalogue figures are used.
-
-    Raises:
-        PlacementError: they do not fit, or a model's size is unknown.
-        WeightsError: files on disk that are not what they should be.
-    """
-    roles: dict[str, list[Role]] = {}
-    for preset in presets:
-        for name in preset.models:
-            known = roles.setdefault(name, [])
-            if any(member.model == name for member in preset.panel) and "member" not in known:
-                known.append("member")
-            if name == preset.judge and "judge" not in known:
-                known.append("judge")
-    models = config.settings.models
-    vllm = {name: r for name, r in roles.items() if models[name].engine == "vllm"}
-    return plan([_need(config, name, tuple(r)) for name, r in vllm.items()], hardware)
+def _differences(before: System, after: System, swapped: Collection[str]) -> tuple[str, ...]:
+    """Say what a change changes: engines, presets, limits, notes; a line each."""
+    old, new = set(before.models), set(after.models)
+    lines = [f"engine {name}: removed" for name in before.models if name not in new]
+    lines += [f"engine {name}: added" for name in after.models if name not in old]
+    lines += [f"engine {name}: changed, starts anew" for name in after.models if name in swapped]
+    for name in dict.fromkeys((*before.presets, *after.presets)):
+        if name not in after.presets:
+            lines.append(f"preset {name}: removed")
+        elif name not in before.presets:
+            lines.append(f"preset {name}: added")
+        elif before.presets[name] != after.presets[name]:
+            changed = _changed_keys(before.presets[name], after.presets[name])
+            lines.append(f"preset {name}: {', '.join(changed)} changed")
+    for part in ("server", "limits"):
+        if getattr(before.config.settings, part) != getattr(after.config.settings, part):
+            lines.append(f"{part}: changed, takes effect when serve is started again")
+    lines += [f"note: {note}" for note in after.notes if note not in before.notes]
+    return tuple(lines)
 
 
-def _need(config: Config, name: str, roles: tuple[Role, ...]) -> ModelNeed:
-    spec = config.settings.models[name]
-    options = spec.options
-    try:
-        facts = read_facts(resolve(config, name).path)
-        sizes = (facts.weight_bytes, facts.kv_bytes_per_token(2), facts.max_position_embeddings)
-    except WeightsError as error:
-        if spec.facts is None:
-            raise PlacementError(f"the size of {name} is not known: {error}") from error
-        known = spec.facts
-        sizes = (known.weight_bytes, known.kv_bytes_per_token, known.max_model_len)
-        on_disk = False
-    else:
-        on_disk = True
-    return ModelNeed(
-        name,
-        roles,
-        *sizes,
-        max_model_len=int(options.get("max_model_len", DEFAULT_MAX_MODEL_LEN)),
-        max_num_seqs=int(options.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)),
-        tensor_parallel_size=int(options.get("tensor_parallel_size", 1)),
-        is_on_disk=on_disk,
-    )
+def _changed_keys(before: Preset, after: Preset) -> list[str]:
+    old, new = before.model_dump(), after.model_dump()
+    return [key for key in new if old[key] != new[key]]
 
 
 def _ignore_late_wakeup(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
@@ -157,36 +275,17 @@ async def open_runtime(
         FusionError: a preset, weights or a plan that cannot be had; nothing is left behind.
     """
     hardware = detect()
-    chosen = choose_presets(config, presets, hardware)
-    names = list(dict.fromkeys(name for preset in chosen.values() for name in preset.models))
-    if sim:
-        engines: dict[str, ManagedEngine] = {name: simulated(name) for name in names}
-        yield Runtime(config, chosen, EnginePool(engines, {}))
-        return
-    weights = await asyncio.to_thread(_verified, config, names)
-    divided = await asyncio.to_thread(make_plan, config, chosen.values(), hardware)
-    order = [slot.model for slot in divided.slots]
+    system = await asyncio.to_thread(compose, config, presets, (), hardware, sim=sim)
     asyncio.get_running_loop().set_exception_handler(_ignore_late_wakeup)
     with run_directory() as run:
         places = Places(run=run, cache=cache_dir(), logs=cache_dir() / "logs")
-        engines = {
-            name: create_engine(
-                config,
-                name,
-                weights=weights.get(name),
-                slot=divided[name] if name in order else None,
-                places=places,
-                server=server,
-            )
-            for name in [*order, *(name for name in names if name not in order)]
-        }
-        pool = EnginePool(engines, {slot.model: slot.devices for slot in divided.slots})
-        try:
-            yield Runtime(config, chosen, pool)
-        finally:
-            await pool.stop()
-
-
-def _verified(config: Config, names: Iterable[str]) -> dict[str, Path]:
-    models = config.settings.models
-    return {name: resolve(config, name).path for name in names if models[name].engine == "vllm"}
+        builder = _Builder(places, server, sim)
+        engines = {name: builder.build(system, name) for name in system.models}
+        async with EnginePool(
+            engines,
+            system.devices,
+            groups=system.groups,
+            limits=system.limits,
+            keep_alive=system.keep_alive,
+        ) as pool:
+            yield Runtime(system, builder, pool, presets, hardware)

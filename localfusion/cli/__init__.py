@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from localfusion import __version__
-from localfusion.cli import ask, models, plan, serve
+from localfusion.cli import ask, doctor, engines, logs, models, plan, serve
 from localfusion.errors import FusionError
 
 app = typer.Typer(
@@ -22,6 +22,12 @@ app = typer.Typer(
 app.command("ask")(ask.ask)
 app.command("serve")(serve.serve)
 app.command("plan")(plan.show_plan)
+app.command("doctor")(doctor.doctor)
+app.command("ps")(engines.ps)
+app.command("logs")(logs.logs)
+app.command("load")(engines.load)
+app.command("unload")(engines.unload)
+app.command("reload")(engines.reload)
 app.add_typer(models.app, name="models")
 
 

@@ -23,7 +23,7 @@ from localfusion import weights
 from localfusion.config import Config, load
 from localfusion.errors import WeightsError
 from localfusion.hardware import detect
-from localfusion.runtime import choose_presets
+from localfusion.system import choose_presets
 from localfusion.weights import ModelStatus, PullProgress
 
 app = typer.Typer(help="The weights on this machine.", no_args_is_help=True)

@@ -1,6 +1,7 @@
 """``localfusion serve``: the HTTP gateway over engines of its own."""
 
 import asyncio
+import signal
 import sys
 from typing import Annotated
 
@@ -9,8 +10,8 @@ import typer
 from localfusion import config
 from localfusion.cli.show import PhaseLines
 from localfusion.config import Config
-from localfusion.errors import EngineStartError
-from localfusion.runtime import open_runtime
+from localfusion.errors import FusionError
+from localfusion.runtime import Runtime, open_runtime
 
 
 def serve(
@@ -25,10 +26,7 @@ def serve(
     """Serve presets and models over HTTP until SIGTERM or Ctrl-C."""
     loaded = config.load(context.obj)
     changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    try:
-        asyncio.run(_serve(loaded.with_server(changes), preset or [], sim))
-    except* EngineStartError as failures:
-        raise failures.exceptions[0] from None
+    asyncio.run(_serve(loaded.with_server(changes), preset or [], sim))
 
 
 async def _serve(loaded: Config, presets: list[str], sim: bool) -> None:
@@ -42,9 +40,31 @@ async def _serve(loaded: Config, presets: list[str], sim: bool) -> None:
         async with open_runtime(loaded, presets, sim=sim) as runtime, asyncio.TaskGroup() as group:
             names = ", ".join(runtime.fusion.presets)
             note = f"http://{server.host}:{server.port}/v1 answers for {names} once ready\n"
-            starting = group.create_task(runtime.start(PhaseLines()))
+            background = [
+                group.create_task(runtime.start(PhaseLines(), require_all=False)),
+                group.create_task(_reload_when_asked(runtime)),
+            ]
             await serve_http(runtime, listener, on_listening=lambda: _note(note))
-            starting.cancel()
+            for task in background:
+                task.cancel()
+
+
+async def _reload_when_asked(runtime: Runtime) -> None:
+    """Reload models.yaml on SIGHUP; what is wrong with it is printed and changes nothing."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    try:
+        while await asked.wait():
+            asked.clear()
+            try:
+                changes = await runtime.reload()
+            except FusionError as error:
+                _note(f"reload: {error}\n")
+            else:
+                _note("".join(f"reload: {line}\n" for line in changes or ["nothing has changed"]))
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _note(text: str) -> None:

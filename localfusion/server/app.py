@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from localfusion import __version__
 from localfusion.errors import FusionError, OverloadedError, RequestError
 from localfusion.server.chat import chat_routes
+from localfusion.server.engines import engine_routes
 from localfusion.server.envelope import (
     ClientGoneError,
     MethodNotAllowedError,
@@ -44,6 +45,7 @@ def create_app(gateway: Gateway, runs: Runs | None = None) -> FastAPI:
     )
     app.include_router(_state_routes(gateway))
     app.include_router(model_routes(gateway, int(time.time())))
+    app.include_router(engine_routes(gateway))
     app.include_router(chat_routes(gateway, runs or Runs(gateway.settings.limits.runs)))
     app.add_exception_handler(FusionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)

@@ -1,11 +1,13 @@
 """What the server may know of the runtime."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from localfusion.config import Settings
 from localfusion.engines.base import PhaseChange
 from localfusion.fusion.fusion import Fusion
+from localfusion.overview import EngineRow
+from localfusion.pool import Waiting
 
 
 class Gateway(Protocol):
@@ -29,4 +31,38 @@ class Gateway(Protocol):
 
     def not_ready(self) -> tuple[str, ...]:
         """Return why the default preset cannot answer now; empty when it can."""
+        ...
+
+    async def look(self) -> Sequence[EngineRow]:
+        """Return what each engine does now."""
+        ...
+
+    @property
+    def queue(self) -> Sequence[Waiting]:
+        """Runs that wait until their engines get the hardware, the next one first."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know: models that were lost or replaced, compromises of the plan."""
+        ...
+
+    async def load(self, name: str) -> None:
+        """Start an engine; returns when it is ready.
+
+        Raises:
+            FusionError: it cannot start, or is not of ours to start.
+        """
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Stop an engine once its calls have ended."""
+        ...
+
+    async def reload(self) -> Sequence[str]:
+        """Read models.yaml again and swap what changed; say what did, a line each.
+
+        Raises:
+            FusionError: the file is invalid or cannot be had; then nothing has changed.
+        """
         ...

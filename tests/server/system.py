@@ -12,6 +12,8 @@ from localfusion.config import Preset, Settings
 from localfusion.engines.base import PhaseChange
 from localfusion.engines.sim import SimEngine
 from localfusion.fusion import Fusion
+from localfusion.overview import EngineRow
+from localfusion.pool import Waiting
 from localfusion.server.serving import listen, serve
 
 CHAT = "/v1/chat/completions"
@@ -44,6 +46,28 @@ class SimGateway:
 
     def not_ready(self) -> tuple[str, ...]:
         return self.reasons
+
+    # What steers engines is tested on a real runtime, in test_engines.py.
+
+    @property
+    def queue(self) -> tuple[Waiting, ...]:
+        return ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    async def look(self) -> tuple[EngineRow, ...]:
+        return ()
+
+    async def load(self, name: str) -> None:
+        raise AssertionError(name)
+
+    async def unload(self, name: str) -> None:
+        raise AssertionError(name)
+
+    async def reload(self) -> tuple[str, ...]:
+        raise AssertionError
 
     @property
     def aborts(self) -> dict[str, int]:
