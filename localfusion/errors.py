@@ -19,6 +19,8 @@ from typing import ClassVar
 
 STARTING = "starting"
 """Code of an EngineUnavailableError that time will mend."""
+ASLEEP = "asleep"
+"""Code of an EngineUnavailableError of an engine that comes back as soon as it is asked."""
 
 
 class FusionError(Exception):

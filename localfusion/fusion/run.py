@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from localfusion.config import Member, Preset
 from localfusion.engines.base import Engine
 from localfusion.errors import (
+    ASLEEP,
     ContextLengthError,
     EngineError,
     EngineTimeoutError,
@@ -350,14 +351,16 @@ class Run:
 
 
 async def count_tokens(engine: Engine, messages: Sequence[Message]) -> int | None:
-    """Count a prompt's tokens; None where the engine cannot count.
+    """Count a prompt's tokens; None where the engine cannot count, or not before it is asked.
 
     Raises:
         EngineUnavailableError: it is not there.
     """
     try:
         return await engine.count_tokens(messages)
-    except EngineUnavailableError:
+    except EngineUnavailableError as error:
+        if error.code == ASLEEP:
+            return None
         raise
     except EngineError:
         return None  # generating will show what is wrong, and that failure is recorded
