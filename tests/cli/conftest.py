@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.cli.interpreters import write_interpreter
 from tests.weights.places import LLAMA, write_model
 
 ENGINE = """\
@@ -117,3 +118,10 @@ def place(free_port: Callable[[], int]) -> Iterator[Place]:
                     process.send_signal(signal.SIGKILL)
             except psutil.Error:
                 continue
+
+
+@pytest.fixture
+def healthy(place: Place) -> Place:
+    """Give a place with all that answering needs."""
+    place.write(engine_python=str(write_interpreter(place.root / "venv")))
+    return place

@@ -224,8 +224,8 @@ def test_an_engine_that_cannot_start_does_not_keep_the_others_from_serving(place
 
 def _phase(place: Place, name: str) -> str | None:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{place.port}/v1/engines") as response:
-            rows = json.load(response)["data"]
+        rows = get(place, "/v1/engines")["data"]
     except (urllib.error.URLError, ConnectionError):
         return None
-    return next(row["phase"] for row in rows if row["engine"] == name)
+    phases: dict[str, str] = {row["engine"]: row["phase"] for row in rows}
+    return phases[name]
