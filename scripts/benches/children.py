@@ -11,7 +11,7 @@ from localfusion.engines.rundir import run_directory
 from localfusion.engines.vllm import MODULES, Places, VLLMEngine, server_command
 from localfusion.hardware import detect
 from localfusion.placement import Plan, Slot
-from localfusion.runtime import make_plan
+from localfusion.system import make_plan
 from localfusion.weights import resolve
 
 Threads = Literal["planned", "a thread per core", "vLLM's binding"]

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from benches.table import Row
 
+from benches.table import Row
 from localfusion.config import Config, Preset
 from localfusion.events import AnswerDelta, AnswerStarted, Event, PanelCompleted, RunCompleted
 from localfusion.fusion import Fusion

@@ -10,7 +10,6 @@ from contextlib import aclosing
 
 from benches.children import Threads, children, plan_three
 from benches.table import Row
-
 from localfusion.config import Config
 from localfusion.engines.vllm import VLLMEngine
 from localfusion.placement import Plan

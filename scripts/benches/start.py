@@ -11,11 +11,10 @@ import time
 
 from benches.children import children, plan_three
 from benches.table import Row
-from localfusion.engines.supervisor import SupervisedEngine
-
 from localfusion.config import Config
 from localfusion.engines import group
 from localfusion.engines.base import PhaseChange
+from localfusion.engines.supervisor import SupervisedEngine
 from localfusion.engines.vllm import VLLMEngine
 from localfusion.placement import Plan
 from localfusion.pool import EnginePool
@@ -76,8 +75,11 @@ async def kill(engine: SupervisedEngine) -> float:
     assert pid is not None
     began = time.perf_counter()
     os.killpg(pid, signal.SIGKILL)
-    while engine.status.phase == "ready":  # noqa: ASYNC110  a measurement, not the product
-        await asyncio.sleep(0.05)
-    while engine.status.phase != "ready":  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
+    await _until(engine, ready=False)
+    await _until(engine, ready=True)
     return time.perf_counter() - began
+
+
+async def _until(engine: SupervisedEngine, *, ready: bool) -> None:
+    while engine.is_ready is not ready:  # noqa: ASYNC110  a measurement, not the product
+        await asyncio.sleep(0.05)
