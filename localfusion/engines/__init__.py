@@ -1,10 +1,12 @@
 """How models run. ``create_engine`` imports only the kind that is asked for."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localfusion.engines.base import ManagedEngine
+from localfusion.errors import ConfigError
 
 if TYPE_CHECKING:
     from localfusion.config import Config
@@ -32,6 +34,9 @@ def create_engine(
         slot: Its share of the hardware; needed by ``engine: vllm``.
         places: Folders that engines use.
         server: Start of the engine's command line, None for vLLM's.
+
+    Raises:
+        ConfigError: the key of a remote engine cannot be had.
     """
     spec = config.settings.models[name]
     match spec.engine:
@@ -39,11 +44,11 @@ def create_engine(
             from localfusion.engines.openai import OpenAIEngine
 
             assert spec.base_url is not None  # checked by ModelSpec
-            key = None
-            if spec.api_key_file is not None:
-                key = config.locate(spec.api_key_file).read_text().strip()
             return OpenAIEngine(
-                name, base_url=spec.base_url, api_key=key, remote_name=spec.remote_name
+                name,
+                base_url=spec.base_url,
+                api_key=_read_key(config, name),
+                remote_name=spec.remote_name,
             )
         case "sim":
             return simulated(name)
@@ -60,6 +65,27 @@ def create_engine(
                 places=places,
                 server=server or server_command(config.engine_python, slot),
             )
+
+
+def _read_key(config: "Config", name: str) -> str | None:
+    spec = config.settings.models[name]
+    if spec.api_key_env is not None:
+        key = os.environ.get(spec.api_key_env)
+        if not key:
+            raise ConfigError(
+                f"model {name}: the environment has no {spec.api_key_env}, which holds its key; "
+                "set it, or remove api_key_env"
+            )
+        return key
+    if spec.api_key_file is None:
+        return None
+    file = config.locate(spec.api_key_file)
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"model {name}: its key cannot be read from {file}: {error}; correct api_key_file"
+        ) from error
 
 
 def simulated(name: str) -> ManagedEngine:

@@ -1,6 +1,7 @@
 """What fusion may know of an engine, and what its owner knows besides."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -11,13 +12,24 @@ Phase = Literal[
     "launching",
     "loading",
     "sizing",
+    "graphs",
     "listening",
     "checking",
     "ready",
+    "restarting",
+    "asleep",
+    "broken",
     "stopped",
     "failed",
 ]
-"""Where an engine's start is; shown to people, never decided upon."""
+"""Where an engine is. Those of a start are read from its log, shown and never decided upon.
+
+``restarting``: it died, or does not answer, and a start is due; ``broken``: it failed so often that
+no start is due soon; ``asleep``: its group does not have the hardware now.
+"""
+
+MISCONFIGURED = "engine_misconfigured"
+"""Code of an EngineStartError that another start cannot mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +49,42 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A moment's view: requests running and waiting, used share of the KV cache (0..1)."""
+    """A moment's view of a running engine.
+
+    Attributes:
+        running: Requests that it computes.
+        waiting: Requests that wait in it.
+        kv_cache_usage: Used share of the KV cache, 0 to 1.
+        generated_tokens: Since its start, over all requests.
+    """
 
     running: int
     waiting: int
     kv_cache_usage: float
+    generated_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """One engine at one moment, as ``localfusion ps`` shows it.
+
+    Attributes:
+        phase: Where it is; ``detail`` says why, when it cannot answer.
+        seconds: Since it entered that phase.
+        restarts: Starts after a death, since the gateway began.
+        in_flight: Calls of ours that have not ended.
+        pid: Its process, which leads its process group; None in other machines and in process.
+        log: Its last lines, when it is broken.
+    """
+
+    engine: str
+    phase: Phase
+    seconds: float
+    detail: str = ""
+    restarts: int = 0
+    in_flight: int = 0
+    pid: int | None = None
+    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +98,7 @@ class PhaseChange:
 
 
 PhaseListener = Callable[[PhaseChange], None]
+Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 
 @runtime_checkable
@@ -100,3 +144,54 @@ class ManagedEngine(Engine, Protocol):
         ...
 
     async def stats(self) -> EngineStats: ...
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, which leads its process group; None where there is none of ours."""
+        ...
+
+    async def died(self) -> str:
+        """Return why, once it has died without being asked to; wait until then."""
+        ...
+
+    @property
+    def last_lines(self) -> Sequence[str]:
+        """The end of its log; empty where it has none."""
+        ...
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether it can give its device's memory away and come back without a start."""
+        ...
+
+    async def sleep(self) -> None:
+        """Give the device's memory away; no call may be running.
+
+        Raises:
+            EngineError: it cannot, or did not.
+        """
+        ...
+
+    async def wake(self) -> None:
+        """Take the memory back and return when one real token has been generated.
+
+        Raises:
+            EngineError: it cannot, or did not.
+        """
+        ...
+
+
+@runtime_checkable
+class WatchedEngine(ManagedEngine, Protocol):
+    """An engine that a supervisor keeps alive; what the pool holds."""
+
+    @property
+    def status(self) -> EngineStatus: ...
+
+    async def keep(self, turn: Turn) -> None:
+        """Watch it until it is stopped: heartbeat, restart, breaker. Cancel it to end the watch.
+
+        Args:
+            turn: Entered around every start: nothing else starts on its devices meanwhile.
+        """
+        ...

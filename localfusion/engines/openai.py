@@ -15,7 +15,14 @@ from typing import Any, TypeVar, cast
 import httpx2
 
 from localfusion.engines import openai_wire as wire
-from localfusion.engines.base import EngineFacts, EngineStats, Phase, PhaseChange, PhaseListener
+from localfusion.engines.base import (
+    MISCONFIGURED,
+    EngineFacts,
+    EngineStats,
+    Phase,
+    PhaseChange,
+    PhaseListener,
+)
 from localfusion.errors import (
     ConfigError,
     EngineError,
@@ -23,6 +30,7 @@ from localfusion.errors import (
     EngineTimeoutError,
     EngineUnavailableError,
     FusionError,
+    OverloadedError,
     RequestError,
 )
 from localfusion.types import Delta, Message, Prompt, SamplingParams
@@ -35,6 +43,9 @@ DEFAULT_MAX_MODEL_LEN = 8192
 MAX_EVENT = 1 << 20
 MAX_BODY = 4 << 20
 """Bytes of one event of a stream, and of an answer that is none."""
+
+# Failures that only a change of models.yaml mends, or of the server.
+_LASTING = frozenset({"engine_refused", "not_served"})
 
 # Marks the calls of a fusion, so that a fusion server among the panel can refuse to nest.
 _HEADERS = {"x-openrouter-fusion-depth": "1", "user-agent": "localfusion"}
@@ -112,16 +123,49 @@ class OpenAIEngine:
         self.open()
         enter("checking")
         try:
-            await self.probe()
-            await self._generate_one_token()
+            await self.check()
         except FusionError as error:
             enter("failed")
-            raise EngineStartError(f"{error}; {self.name} cannot be used") from error
+            code = MISCONFIGURED if error.code in _LASTING else None
+            raise EngineStartError(f"{error}; {self.name} cannot be used", code=code) from error
         self._is_ready = True
         enter("ready")
 
+    async def check(self) -> None:
+        """Learn what the server is, and hear one real token of it.
+
+        Raises:
+            FusionError: it does not answer as it should.
+        """
+        await self.probe()
+        await self._generate_one_token()
+
     async def stop(self) -> None:
         await self.aclose()
+
+    @property
+    def pid(self) -> None:
+        """None: its process is somebody else's."""
+
+    @property
+    def last_lines(self) -> Sequence[str]:
+        """Nothing: its log is somebody else's."""
+        return ()
+
+    async def died(self) -> str:
+        """Wait for ever: that it does not answer is all that can be known of it."""
+        await asyncio.Event().wait()
+        raise AssertionError  # nobody sets that event
+
+    @property
+    def can_sleep(self) -> bool:
+        return False
+
+    async def sleep(self) -> None:
+        raise EngineError(f"{self.name} runs elsewhere and cannot be put to sleep")
+
+    async def wake(self) -> None:
+        raise EngineError(f"{self.name} runs elsewhere and cannot be woken")
 
     async def probe(self) -> EngineFacts:
         """Ask the server what it is, and remember that as ``facts``.
@@ -135,7 +179,8 @@ class OpenAIEngine:
             known = ", ".join(str(m.get("id")) for m in models if isinstance(m, dict))
             raise EngineError(
                 f"{self.name}: the server has no model {self._model!r}; it has {known}: set "
-                "remote_name"
+                "remote_name",
+                code="not_served",
             )
         model: dict[str, Any] = found[0] if found else {}
         version = await self._version()
@@ -153,6 +198,20 @@ class OpenAIEngine:
                 await self._text("GET", f"{self._root}/health")
                 return True
         return False
+
+    async def says_dead(self) -> bool:
+        """Whether ``/health`` answers 503: vLLM's word for an engine core that has died."""
+        with suppress(FusionError, TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                try:
+                    await self._text("GET", f"{self._root}/health")
+                except OverloadedError:
+                    return True
+        return False
+
+    async def ask(self, method: str, route: str) -> Mapping[str, object]:
+        """Call a route beside the API and return the object that it answers."""
+        return await self._json(method, f"{self._root}{route}")
 
     async def stats(self) -> EngineStats:
         return wire.parse_stats(self.name, await self._text("GET", f"{self._root}/metrics"))

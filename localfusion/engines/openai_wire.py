@@ -207,6 +207,7 @@ def parse_stats(engine: str, metrics: str) -> EngineStats:
             running=int(values["num_requests_running"]),
             waiting=int(values["num_requests_waiting"]),
             kv_cache_usage=values["kv_cache_usage_perc"],
+            generated_tokens=int(values.get("generation_tokens_total", 0)),
         )
     except KeyError as error:
         raise EngineError(

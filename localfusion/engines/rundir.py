@@ -1,6 +1,7 @@
 """The run directory: sockets and temporary files of one gateway, gone when it is gone."""
 
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -8,7 +9,11 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from localfusion.engines.group import Group
+from localfusion.engines.process import GROUP_SUFFIX
 from localfusion.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "localfusion-"
 MAX_PATH = 70
@@ -19,7 +24,8 @@ MAX_PATH = 70
 def run_directory(base: Path | None = None) -> Generator[Path, None, None]:
     """Make a folder for us alone (0700), locked while we live; remove it at the end.
 
-    Folders that a killed gateway left behind are removed first.
+    Folders that a killed gateway left behind are removed first, and what its engines left running
+    is killed.
 
     Args:
         base: Where to make it; the system's folder for temporary files when None.
@@ -29,24 +35,39 @@ def run_directory(base: Path | None = None) -> Generator[Path, None, None]:
     """
     root = base or Path(tempfile.gettempdir())
     sweep(root)
-    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))  # 0700
+    path = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=root))  # 0700
     try:
         if len(os.fsencode(path / "t")) > MAX_PATH:
             raise ConfigError(f"{path} is too long a path for sockets; set TMPDIR to a shorter one")
         (path / "t").mkdir(mode=0o700)
         with (path / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            # Only now may others see it: a folder without a locked lock is a dead one.
+            path = path.rename(root / path.name.removeprefix("."))
             yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(root: Path) -> None:
-    """Remove run directories of ours whose gateway is dead: nobody holds their lock."""
+    """Remove run directories of ours whose gateway is dead: nobody holds their lock.
+
+    Process groups that they name are killed first, if any of their processes still runs.
+    """
     for path in root.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if path.is_symlink() or path.stat().st_uid != os.getuid():
                 continue
             with (path / "lock").open("r") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _kill_orphans(path)
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _kill_orphans(path: Path) -> None:
+    for record in path.glob(f"*{GROUP_SUFFIX}"):
+        with suppress(OSError, ValueError):  # a half-written file, a process of another user
+            group = Group.read(record)
+            if group.lives():
+                _log.warning("process group %d of a killed gateway is killed", group.id)
+                group.kill()

@@ -10,14 +10,23 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, assert_never
 
-from localfusion.engines.base import EngineFacts, EngineStats, Phase, PhaseChange, PhaseListener
+from localfusion.engines.base import (
+    MISCONFIGURED,
+    EngineFacts,
+    EngineStats,
+    Phase,
+    PhaseChange,
+    PhaseListener,
+)
 from localfusion.engines.sim_latency import SimProfile, SimScheduler, SimSequence
 from localfusion.engines.sim_schema import minimal_instance
 from localfusion.errors import (
     ContextLengthError,
     EngineError,
+    EngineStartError,
     EngineUnavailableError,
     OverloadedError,
     RequestError,
@@ -61,6 +70,19 @@ class SimFailure:
     seconds: float = 1.0
 
 
+StartFailure = Literal["out_of_memory", "corrupt_weights"]
+
+START_FAILURES: Mapping[StartFailure, str] = MappingProxyType(
+    {
+        "out_of_memory": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "corrupt_weights": (
+            "safetensors_rust.SafetensorError: Error while deserializing header: "
+            "incomplete metadata, file not fully covered"
+        ),
+    }
+)
+"""What vLLM's log says last."""
+
 FailurePlan = SimFailure | Callable[[Prompt], SimFailure | None]
 
 
@@ -92,6 +114,7 @@ class SimEngine:
     Attributes:
         calls: The prompts, in order of arrival.
         aborts: Calls whose reader left before the last delta.
+        is_asleep: Whether it sleeps now.
 
     Raises:
         ValueError: the profile's blocks cannot hold ``max_model_len`` tokens.
@@ -121,6 +144,9 @@ class SimEngine:
         self._facts = EngineFacts(max_model_len, version="sim", supports_priority=True)
         self._scheduler = SimScheduler(profile)
         self._down: str | None = None
+        self._crashed = asyncio.Event()
+        self.is_asleep = False
+        self._bad_starts: list[StartFailure] = []
 
     @property
     def facts(self) -> EngineFacts:
@@ -129,6 +155,16 @@ class SimEngine:
     @property
     def is_ready(self) -> bool:
         return self._down is None
+
+    @property
+    def pid(self) -> int | None:
+        """None: it runs in our process."""
+        return None
+
+    @property
+    def last_lines(self) -> Sequence[str]:
+        """Why it is down, which is all that it could log."""
+        return () if self._down is None else (f"{self.name} {self._down}",)
 
     @property
     def profile(self) -> SimProfile:
@@ -144,11 +180,61 @@ class SimEngine:
 
         enter("loading")
         await asyncio.sleep(self.profile.start_seconds)
+        if self._bad_starts:
+            enter("failed")
+            raise self._start_error(self._bad_starts.pop(0))
         self._down = None
+        self.is_asleep = False
+        self._crashed.clear()
         enter("ready")
 
     async def stop(self) -> None:
         self._shut("is stopped")
+
+    async def died(self) -> str:
+        await self._crashed.wait()
+        return f"{self.name} {self._down}"
+
+    @property
+    def can_sleep(self) -> bool:
+        return self.profile.sleep_seconds is not None
+
+    async def sleep(self) -> None:
+        """Take ``profile.sleep_seconds``; the cache is empty afterwards."""
+        if self.profile.sleep_seconds is None or self._down is not None:
+            raise EngineError(f"engine {self.name!r} {self._down or 'cannot sleep'}")
+        if self._scheduler.stats.running:
+            raise EngineError(f"engine {self.name!r} was to sleep while it runs a request")
+        await asyncio.sleep(self.profile.sleep_seconds)
+        self.is_asleep = True
+        self._scheduler.fail(EngineError(f"engine {self.name!r} sleeps"))
+
+    async def wake(self) -> None:
+        """Take ``profile.wake_seconds``."""
+        if self._down is not None or not self.is_asleep:
+            raise EngineError(f"engine {self.name!r} {self._down or 'does not sleep'}")
+        await asyncio.sleep(self.profile.wake_seconds)
+        self.is_asleep = False
+
+    # Faults, for tests and load simulation.
+
+    def kill(self) -> None:
+        """Let it die at once, as by ``kill -9``: all its calls fail until it is started again."""
+        self._shut("was killed")
+        self._crashed.set()
+
+    def hang(self) -> None:
+        """Let no token come any more, as by SIGSTOP; all else still answers. A stop ends it."""
+        self._scheduler.hang()
+
+    def fail_starts(self, count: int, reason: StartFailure) -> None:
+        """Let its next starts fail, after the time that a start takes."""
+        self._bad_starts += [reason] * count
+
+    def _start_error(self, reason: StartFailure) -> EngineStartError:
+        self._shut(f"did not start: {START_FAILURES[reason]}")
+        code = MISCONFIGURED if reason == "corrupt_weights" else None
+        return EngineStartError(f"engine {self.name!r} {self._down}", code=code)
 
     async def stats(self) -> EngineStats:
         return self._scheduler.stats
@@ -185,6 +271,8 @@ class SimEngine:
     def _admit(self, failure: SimFailure | None) -> None:
         if self._down is not None:
             raise EngineUnavailableError(f"engine {self.name!r} {self._down}; start it again")
+        if self.is_asleep:
+            raise EngineUnavailableError(f"engine {self.name!r} sleeps; wake it")
         if failure is None:
             return
         if failure.kind == "refuse":
@@ -237,7 +325,7 @@ class SimEngine:
     def _break(self, kind: FailureKind) -> None:
         match kind:
             case "die":
-                self._shut("died")
+                self.kill()
                 raise EngineError(f"engine {self.name!r} died, as planned", code="engine_died")
             case "error_event":
                 raise EngineError(f"engine {self.name!r} failed, as planned")

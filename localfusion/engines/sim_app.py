@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from localfusion.engines.sim import SimEngine
+from localfusion.engines.sleep_plugin import SleepPlugin
 from localfusion.errors import (
     EngineError,
     EngineUnavailableError,
@@ -34,7 +35,7 @@ def create_app(engine: SimEngine) -> Starlette:
     """Return vLLM's routes, as far as localfusion asks for them, over one engine."""
 
     async def health(_: Request) -> Response:
-        return Response()
+        return Response(status_code=200 if engine.is_ready else 503)
 
     async def version(_: Request) -> Response:
         return JSONResponse({"version": VERSION})
@@ -67,7 +68,28 @@ def create_app(engine: SimEngine) -> Starlette:
         Route("/metrics", metrics),
         Route("/v1/chat/completions", chat, methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={FusionError: refuse})
+    app = Starlette(routes=routes, exception_handlers={FusionError: refuse})
+    plugin = SleepPlugin()
+    plugin.attach_router(app)
+    plugin.attach_engine(_Sleeper(engine), can_sleep=engine.can_sleep)
+    return app
+
+
+class _Sleeper:
+    """A SimEngine as the sleep plugin sees vLLM."""
+
+    def __init__(self, engine: SimEngine) -> None:
+        self._engine = engine
+
+    async def sleep(self, level: int, mode: str) -> None:
+        await self._engine.sleep()
+
+    async def wake_up(self, tags: list[str] | None = None) -> bool:
+        await self._engine.wake()
+        return True
+
+    async def is_sleeping(self) -> bool:
+        return self._engine.is_asleep
 
 
 async def render_metrics(engine: SimEngine) -> str:
@@ -80,6 +102,7 @@ async def render_metrics(engine: SimEngine) -> str:
         f"vllm:num_requests_running{labels}": stats.running,
         f"vllm:num_requests_waiting{labels}": stats.waiting,
         f"vllm:kv_cache_usage_perc{labels}": stats.kv_cache_usage,
+        f"vllm:generation_tokens_total{labels}": stats.generated_tokens,
         f"vllm:cache_config_info{config}": 1,
         "sim:aborts_total": engine.aborts,
     }

@@ -36,6 +36,7 @@ class SimProfile:
         block_size: Tokens per block of the prefix cache.
         num_blocks: Capacity; exhausted, the request that runs last is preempted and recomputed.
         start_seconds: From ``start()`` to ready.
+        sleep_seconds, wake_seconds: Of both; it cannot sleep where the first is None.
     """
 
     prefill_overhead: float = 0.0
@@ -49,6 +50,8 @@ class SimProfile:
     block_size: int = 16
     num_blocks: int = 8192
     start_seconds: float = 0.0
+    sleep_seconds: float | None = None
+    wake_seconds: float = 0.0
 
     def load(self, running: int) -> float:
         """Return the factor on every duration while ``running`` requests run."""
@@ -134,12 +137,13 @@ class SimScheduler:
         self._waiting: list[SimSequence] = []
         self._running: list[SimSequence] = []
         self._arrivals = 0
+        self._generated = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_stepping = False
 
     @property
     def stats(self) -> EngineStats:
-        return EngineStats(len(self._running), len(self._waiting), self.pool.usage)
+        return EngineStats(len(self._running), len(self._waiting), self.pool.usage, self._generated)
 
     def submit(
         self,
@@ -181,6 +185,12 @@ class SimScheduler:
         elif sequence in self._waiting:
             self._waiting.remove(sequence)
         self._schedule()
+
+    def hang(self) -> None:
+        """Begin a step that never ends; only ``fail`` ends it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._is_stepping = None, True
 
     def fail(self, error: FusionError) -> None:
         """Fail every request and drop the cache."""
@@ -272,6 +282,7 @@ class SimScheduler:
         sequence.shared += len(fresh)
         sequence.private -= len(fresh)
         sequence.made += 1
+        self._generated += 1
         sequence.wake()
         if sequence.made == sequence.wanted:
             self._evict(sequence)

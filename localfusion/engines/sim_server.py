@@ -12,14 +12,28 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from localfusion.engines.base import PhaseChange
-from localfusion.engines.sim import DEFAULT_TEXT, FailureKind, SimEngine, SimFailure
+from localfusion.engines.sim import (
+    DEFAULT_TEXT,
+    FailureKind,
+    SimEngine,
+    SimFailure,
+    StartFailure,
+)
 from localfusion.engines.sim_latency import PROFILES, SimProfile
+from localfusion.errors import EngineStartError
 from localfusion.types import Prompt
 
+if TYPE_CHECKING:
+    import uvicorn
+
 _log = logging.getLogger(__name__)
+
+WATCHDOG_SECONDS = 5.0
+"""From a core's death to the end of the server, as in vLLM 0.32."""
+_PAUSE = "import signal; signal.pause()"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--failure", choices=get_args(FailureKind))
     parser.add_argument("--at-token", type=int, default=0)
     parser.add_argument("--failure-seconds", type=float, default=1.0)
+    parser.add_argument("--after-calls", type=int, default=0, help="calls that do not fail")
+    parser.add_argument("--start-failure", choices=get_args(StartFailure))
+    parser.add_argument("--core", action="store_true", help="have a process to compute in")
+    parser.add_argument("--enable-sleep-mode", action="store_true")
     return parser
 
 
@@ -57,18 +75,23 @@ def _build_engine(args: argparse.Namespace) -> SimEngine:
         "start_seconds": args.start_seconds,
     }
     profile = replace(PROFILES[args.profile], **{k: v for k, v in given.items() if v is not None})
+    if args.enable_sleep_mode:
+        profile = replace(profile, sleep_seconds=0.0)
     failure = None
     if args.failure is not None:
         failure = SimFailure(args.failure, args.at_token, args.failure_seconds)
-    return SimEngine(
+    engine: SimEngine = SimEngine(
         _echo if args.echo else args.text,
         name=args.served_model_name or "sim",
         delay=args.delay,
         profile=profile,
-        failure=failure,
+        failure=lambda _: failure if len(engine.calls) > args.after_calls else None,
         reasoning=args.reasoning,
         max_model_len=args.max_model_len,
     )
+    if args.start_failure is not None:
+        engine.fail_starts(1, args.start_failure)
+    return engine
 
 
 def _echo(prompt: Prompt) -> str:
@@ -85,7 +108,7 @@ async def _serve(args: argparse.Namespace) -> None:
     with _bind(args) as bound:
         _log.info("Starting to load model %s...", args.model)
         _log.info("Loading safetensors checkpoint shards: %3d%%", 0)
-        await engine.start(_log_phase)
+        await _start(engine)
         _log.info("Loading safetensors checkpoint shards: %3d%%", 100)
         if args.failure == "refuse":
             await asyncio.Event().wait()
@@ -94,7 +117,34 @@ async def _serve(args: argparse.Namespace) -> None:
         config = uvicorn.Config(
             create_app(engine), log_level="warning", lifespan="off", timeout_graceful_shutdown=1
         )
-        await uvicorn.Server(config).serve(sockets=[bound])
+        server = uvicorn.Server(config)
+        async with asyncio.TaskGroup() as group:
+            core = group.create_task(_have_core(engine, server)) if args.core else None
+            await server.serve(sockets=[bound])
+            if core is not None:
+                core.cancel()
+
+
+async def _start(engine: SimEngine) -> None:
+    try:
+        await engine.start(_log_phase)
+    except EngineStartError as error:
+        _log.error("%s", error)
+        sys.exit(1)
+
+
+async def _have_core(engine: SimEngine, server: "uvicorn.Server") -> None:
+    """Have a process that the engine dies with, as vLLM's API process has its engine core."""
+    core = await asyncio.create_subprocess_exec(sys.executable, "-I", "-S", "-c", _PAUSE)
+    try:
+        await core.wait()
+        _log.error("EngineCore died unexpectedly")
+        engine.kill()
+        await asyncio.sleep(WATCHDOG_SECONDS)
+        server.should_exit = True
+    finally:
+        if core.returncode is None:
+            core.kill()
 
 
 def _bind(args: argparse.Namespace) -> socket.socket:

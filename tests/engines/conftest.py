@@ -18,6 +18,12 @@ def run_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
+def short(run_dir: Path) -> Path:
+    """Give a folder for run directories, whose path is short enough for sockets."""
+    return run_dir
+
+
+@pytest.fixture
 async def server(run_dir: Path) -> AsyncIterator[RawServer]:
     async with raw_server(run_dir / "a.sock") as raw:
         yield raw

@@ -3,16 +3,16 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from localfusion.engines.base import Engine, ManagedEngine, PhaseChange
+from localfusion.engines.base import Engine, ManagedEngine, Phase, PhaseChange
 from localfusion.engines.openai import OpenAIEngine
-from localfusion.engines.sim import DEFAULT_TEXT, FailureKind, SimEngine, SimFailure
+from localfusion.engines.sim import DEFAULT_TEXT, FailureKind, SimEngine, SimFailure, StartFailure
 from localfusion.engines.sim_latency import PROFILES
-from localfusion.engines.vllm import Places, VLLMEngine
+from localfusion.engines.vllm import PHASE_SECONDS, Places, VLLMEngine
 from localfusion.placement import Slot
 from localfusion.types import Delta, Message, Prompt
 
@@ -34,6 +34,9 @@ class Script:
     failure: FailureKind | None = None
     at_token: int = 2
     max_model_len: int = 4096
+    can_sleep: bool = False
+    has_core: bool = False
+    start_failure: StartFailure | None = None
 
     def flags(self) -> list[str]:
         """Return it as options of sim_server."""
@@ -42,6 +45,10 @@ class Script:
             flags.append("--echo")
         if self.failure is not None:
             flags += ["--failure", self.failure, "--at-token", str(self.at_token)]
+        if self.has_core:
+            flags.append("--core")
+        if self.start_failure is not None:
+            flags += ["--start-failure", self.start_failure]
         return flags
 
 
@@ -50,11 +57,12 @@ Open = Callable[[Script, Path], AbstractAsyncContextManager[ManagedEngine]]
 
 @asynccontextmanager
 async def open_sim(script: Script, _: Path) -> AsyncGenerator[ManagedEngine, None]:
+    sleep_seconds = 0.0 if script.can_sleep else None
     engine = SimEngine(
         _echo if script.echo else script.text,
         name=NAME,
         reasoning=script.reasoning,
-        profile=PROFILES[script.profile],
+        profile=replace(PROFILES[script.profile], sleep_seconds=sleep_seconds),
         failure=None if script.failure is None else SimFailure(script.failure, script.at_token),
         max_model_len=script.max_model_len,
     )
@@ -81,20 +89,33 @@ async def open_openai(script: Script, run: Path) -> AsyncGenerator[ManagedEngine
 @asynccontextmanager
 async def open_vllm(script: Script, run: Path) -> AsyncGenerator[ManagedEngine, None]:
     """VLLMEngine with all its machinery, its command alone put in the place of vLLM's."""
-    (run / "t").mkdir()
-    engine = VLLMEngine(
-        NAME,
-        weights=run,
-        slot=_slot(script.max_model_len),
-        options={},
-        places=Places(run=run, cache=run, logs=run),
-        server=[*SERVER, *script.flags()],
-    )
+    engine = vllm_engine(script, run)
     try:
         await engine.start(ignore)
         yield engine
     finally:
         await engine.stop()
+
+
+def vllm_engine(
+    script: Script,
+    run: Path,
+    *,
+    server: Sequence[str] = SERVER,
+    logs: Path | None = None,
+    phase_seconds: Mapping[Phase, float] = PHASE_SECONDS,
+) -> VLLMEngine:
+    """Build one that is not started; ``server`` begins its command line."""
+    (run / "t").mkdir(exist_ok=True)
+    return VLLMEngine(
+        NAME,
+        weights=run,
+        slot=_slot(script.max_model_len, can_sleep=script.can_sleep),
+        options={},
+        places=Places(run=run, cache=run, logs=logs or run),
+        server=[*server, *script.flags()],
+        phase_seconds=phase_seconds,
+    )
 
 
 KINDS: dict[str, Open] = {"sim": open_sim, "openai": open_openai, "vllm": open_vllm}
@@ -154,11 +175,12 @@ def _echo(prompt: Prompt) -> str:
     return prompt.messages[-1].content
 
 
-def _slot(max_model_len: int) -> Slot:
+def _slot(max_model_len: int, *, can_sleep: bool) -> Slot:
     return Slot(
         model=NAME,
         roles=("member",),
-        devices=(),
+        devices=("GPU-0",) if can_sleep else (),  # vLLM's CPU engines cannot
+        sleeps=can_sleep,
         cores=tuple(sorted(os.sched_getaffinity(0))),
         dtype="bfloat16",
         max_model_len=max_model_len,

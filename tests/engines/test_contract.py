@@ -19,7 +19,7 @@ from localfusion.errors import (
     OverloadedError,
 )
 from localfusion.types import Message, Prompt, SamplingParams
-from tests.engines.kinds import KINDS, PROMPT, Script, collect, text_of
+from tests.engines.kinds import KINDS, PROMPT, Script, collect, ignore, text_of
 
 MakeEngine = Callable[[Script], AbstractAsyncContextManager[ManagedEngine]]
 
@@ -249,6 +249,80 @@ async def test_stop_leaves_no_child_and_no_socket(make_engine: MakeEngine, run_d
 
     assert set(psutil.Process().children(recursive=True)) == before
     assert sockets_in(run_dir) == []
+
+
+async def test_stopped_engine_starts_again(make_engine: MakeEngine) -> None:
+    async with make_engine(Script("fine")) as engine:
+        await engine.stop()
+        await engine.start(ignore)
+
+        assert engine.is_ready
+        assert text_of(await collect(engine)) == "fine"
+
+
+async def test_asked_stop_is_no_death(make_engine: MakeEngine) -> None:
+    async with make_engine(Script()) as engine, asyncio.TaskGroup() as group:
+        death = group.create_task(engine.died())
+        await engine.stop()
+        await engine.start(ignore)
+        await collect(engine)
+
+        assert not death.done()
+        death.cancel()
+
+
+@pytest.mark.parametrize("kind", ["sim", "vllm"])
+async def test_death_is_told_with_its_reason_and_mended_by_a_start(
+    kind: str, run_dir: Path
+) -> None:
+    async with KINDS[kind](Script("one two three", failure="die"), run_dir) as engine:
+        with pytest.raises(EngineError):
+            await collect(engine)
+
+        async with asyncio.timeout(30):
+            reason = await engine.died()
+        was_ready = engine.is_ready
+        await engine.stop()
+        await engine.start(ignore)
+
+        assert reason
+        assert (was_ready, engine.is_ready) == (False, True)
+
+
+async def test_process_is_named_while_it_runs(make_engine: MakeEngine) -> None:
+    async with make_engine(Script()) as engine:
+        pid = engine.pid
+        lines = engine.last_lines
+        await engine.stop()
+
+        assert engine.pid is None
+    if pid is not None:  # it leads a process group of its own
+        assert not psutil.pid_exists(pid)
+        assert lines
+
+
+@pytest.mark.parametrize("kind", ["sim", "vllm"])
+async def test_sleeping_engine_comes_back(kind: str, run_dir: Path) -> None:
+    async with KINDS[kind](Script("fine", can_sleep=True), run_dir) as engine:
+        assert engine.can_sleep
+
+        await engine.sleep()
+        with pytest.raises(EngineError, match="sleep"):
+            await collect(engine)
+        await engine.wake()
+
+        assert text_of(await collect(engine)) == "fine"
+
+
+async def test_engine_without_the_means_cannot_sleep(make_engine: MakeEngine) -> None:
+    async with make_engine(Script()) as engine:
+        assert not engine.can_sleep
+        with pytest.raises(EngineError):
+            await engine.sleep()
+        with pytest.raises(EngineError):
+            await engine.wake()
+
+        assert text_of(await collect(engine))
 
 
 @pytest.mark.parametrize("kind", ["sim", "openai"])

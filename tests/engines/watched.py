@@ -1,0 +1,85 @@
+"""Supervised engines under watch, for tests."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+from localfusion.engines.base import ManagedEngine, Phase, Turn
+from localfusion.engines.supervisor import SupervisedEngine, Supervision
+from localfusion.errors import EngineStartError
+from tests.engines.kinds import NAME, ignore
+
+SHORT = Supervision(
+    idle_seconds=0.3, busy_seconds=0.3, misses=2, backoff_first=0.1, backoff_limit=1, drain=5
+)
+"""For engines that take real time."""
+
+
+def clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def no_turn() -> AsyncGenerator[None, None]:
+    yield
+
+
+class Turns:
+    """A device that one engine at a time may start on.
+
+    Attributes:
+        taken: When.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None, None]:
+        async with self._lock:
+            self.taken.append(clock())
+            yield
+
+    def __call__(self) -> AbstractAsyncContextManager[None]:
+        return self._turn()
+
+
+class watched:  # noqa: N801  used as a function; a class, for no generator may yield in a TaskGroup
+    """Start an engine and watch it; at the end it is stopped, and no task may be left."""
+
+    def __init__(
+        self,
+        engine: ManagedEngine,
+        supervision: Supervision,
+        *,
+        turn: Turn = no_turn,
+        seed: int = 1,
+    ) -> None:
+        self._engine = SupervisedEngine(
+            engine, NAME, supervision=supervision, rng=random.Random(seed)
+        )
+        self._turn = turn
+        self._group = asyncio.TaskGroup()
+        self._before = asyncio.all_tasks()
+
+    async def __aenter__(self) -> SupervisedEngine:
+        await self._group.__aenter__()
+        self._keeper = self._group.create_task(self._engine.keep(self._turn))
+        with suppress(EngineStartError):
+            await self._engine.start(ignore)
+        return self._engine
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.stop()
+        self._keeper.cancel()
+        await self._group.__aexit__(None, None, None)
+        assert asyncio.all_tasks() == self._before
+
+
+async def becomes(engine: SupervisedEngine, phase: Phase, *, step: float = 0.05) -> None:
+    """Wait until an engine is somewhere."""
+    async with asyncio.timeout(3000):
+        while engine.status.phase != phase:  # noqa: ASYNC110  seen from outside, as by ps
+            await asyncio.sleep(step)
