@@ -66,4 +66,4 @@ def test_machine_without_gpu_is_one_memory() -> None:
     made = plan([need("a", 1), need("j", 2)], members("a", judge="j"), SMALL_CPU)
 
     assert lines(made)[0].startswith("memory  A")
-    assert "A j 7" in lines(made)[1]
+    assert "A j 8" in lines(made)[1]

@@ -11,7 +11,7 @@ from localfusion.config import load
 from localfusion.engines.openai import OpenAIEngine
 from localfusion.errors import ContextLengthError
 from localfusion.hardware import Hardware, detect
-from localfusion.runtime import make_plan
+from localfusion.system import make_plan
 from localfusion.types import Delta, Message, Prompt, SamplingParams
 from tests.real.conftest import ROOT, Server
 
@@ -93,9 +93,10 @@ def test_nothing_of_it_listens_beyond_loopback(server: Server) -> None:
 
 
 def test_engines_run_on_their_planned_cores(server: Server) -> None:
-    presets = [load(ROOT / "models.yaml").settings.presets[n] for n in ("demo", "demo-large")]
+    loaded = load(ROOT / "models.yaml")
+    presets = {name: loaded.settings.presets[name] for name in ("demo", "demo-large")}
     empty = Hardware(replace(detect().cpu, free_bytes=10**12))  # as before the engines took theirs
-    planned = make_plan(load(ROOT / "models.yaml"), presets, empty)
+    planned = make_plan(loaded, presets, empty)
 
     for slot in planned.slots:
         mine = [child for child in server.children if slot.model in _line(child)]

@@ -48,7 +48,7 @@ def test_command(server: Server, command: str) -> None:
     if command == "localfusion serve":
         return  # that is what the fixture runs
     command = command.replace(":8000", f":{server.port}")
-    if command.startswith("localfusion ask"):
+    if command.split()[1] in ("ask", "ps", "load", "unload", "reload"):
         command += f" --port {server.port}"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
