@@ -1,6 +1,7 @@
 """The run directory: sockets and temporary files of one gateway, gone when it is gone."""
 
 import fcntl
+import hashlib
 import logging
 import os
 import shutil
@@ -16,8 +17,14 @@ from localfusion.errors import ConfigError
 _log = logging.getLogger(__name__)
 
 PREFIX = "localfusion-"
-MAX_PATH = 70
-"""Bytes: a socket's path has 107, and vLLM appends up to 37 of its own."""
+MAX_PATH = 64
+"""Bytes of the folder for temporary files: a socket's path has 107, of which an engine's own folder
+takes 6 and vLLM up to 37."""
+
+
+def temporary_folder(run: Path, engine: str) -> Path:
+    """Name an engine's own folder for temporary files: what it leaves can be removed with it."""
+    return run / "t" / hashlib.sha256(engine.encode()).hexdigest()[:5]
 
 
 @contextmanager

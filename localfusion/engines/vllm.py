@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from localfusion.engines.base import (
 )
 from localfusion.engines.openai import OpenAIEngine
 from localfusion.engines.process import POLL_SECONDS, ChildProcess, Command
+from localfusion.engines.rundir import temporary_folder
 from localfusion.engines.vllm_command import (
     MODULES,
     Places,
@@ -95,7 +97,9 @@ class VLLMEngine:
         self._can_sleep = self._is_asleep = self._is_dead = False
         self._is_up = asyncio.Event()
         argv = [*server, *command_line(name, weights, slot, self._socket, options)]
-        command = Command(argv, environment(slot, places), slot.cores, slot.niceness)
+        self._temporary = temporary_folder(places.run, name)
+        env = environment(slot, places.cache, self._temporary)
+        command = Command(argv, env, slot.cores, slot.niceness)
         self.process = ChildProcess(name, command, places.logs / f"{name}.log", places.run)
         self._client = OpenAIEngine(
             name,
@@ -146,7 +150,11 @@ class VLLMEngine:
 
     async def _start(self, enter: Callable[[Phase, str], None]) -> None:
         self._can_sleep = self._is_asleep = self._is_dead = False
-        self._socket.unlink(missing_ok=True)
+        self._clean()
+        try:
+            self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineStartError(f"{self.name}: no folder for its sockets: {error}") from error
         self._client.open()
         enter("launching", "")
         await self.process.start()
@@ -219,7 +227,12 @@ class VLLMEngine:
         self._is_asleep = False
         await self._client.aclose()
         await self.process.stop(patience=patience)
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what a killed engine leaves: sockets, and whatever else it kept in files."""
         self._socket.unlink(missing_ok=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     @property
     def can_sleep(self) -> bool:

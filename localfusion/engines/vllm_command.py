@@ -114,16 +114,15 @@ def _flag(key: str, value: object) -> list[str]:
     return [f"--{key}", str(value)]
 
 
-def environment(slot: Slot, places: Places) -> dict[str, str]:
+def environment(slot: Slot, cache: Path, temporary: Path) -> dict[str, str]:
     """Return a child's whole environment: an allow-list of ours, and no way to the network."""
     passed = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
-    temporary = str(places.run / "t")
     own = {
-        "TMPDIR": temporary,
-        "VLLM_RPC_BASE_PATH": temporary,
-        "VLLM_CACHE_ROOT": str(places.cache / "vllm"),
-        "VLLM_CONFIG_ROOT": str(places.cache / "vllm"),
-        "HF_HOME": str(places.cache / "hf"),
+        "TMPDIR": str(temporary),
+        "VLLM_RPC_BASE_PATH": str(temporary),
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        "VLLM_CONFIG_ROOT": str(cache / "vllm"),
+        "HF_HOME": str(cache / "hf"),
     }
     if slot.devices and slot.sleeps:
         own["VLLM_PLUGINS"] = PLUGIN

@@ -106,7 +106,6 @@ def vllm_engine(
     phase_seconds: Mapping[Phase, float] = PHASE_SECONDS,
 ) -> VLLMEngine:
     """Build one that is not started; ``server`` begins its command line."""
-    (run / "t").mkdir(exist_ok=True)
     return VLLMEngine(
         NAME,
         weights=run,
