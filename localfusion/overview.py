@@ -50,6 +50,7 @@ class Overview:
     async def look(
         self,
         engines: Mapping[str, WatchedEngine],
+        states: Mapping[str, EngineStatus],
         slots: Mapping[str, Slot],
         unload: Mapping[str, float | None],
     ) -> tuple[EngineRow, ...]:
@@ -57,10 +58,10 @@ class Overview:
 
         Args:
             engines: By name.
+            states: Where each is, as its pool sees it.
             slots: Of those that are placed on this machine.
             unload: Seconds until each is unloaded for idleness.
         """
-        states = {name: engine.status for name, engine in engines.items()}
         ready = [name for name, state in states.items() if state.phase == "ready"]
         stats = await _read(engines, ready)
         now = time.monotonic()

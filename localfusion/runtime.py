@@ -120,8 +120,9 @@ class Runtime:
 
     async def look(self) -> tuple[EngineRow, ...]:
         """Return what each engine does now."""
+        pool = self._pool
         return await self._overview.look(
-            self._pool, self._system.slots, self._pool.unload_seconds()
+            pool, pool.statuses(), self._system.slots, pool.unload_seconds()
         )
 
     async def load(self, name: str, listener: PhaseListener = lambda change: None) -> None:

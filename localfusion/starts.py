@@ -22,18 +22,17 @@ class Start:
 
 
 def predict(plan: Plan, starts: Mapping[str, Start]) -> float | None:
-    """Predict how long a plan's engines take from nothing to ready; None without records of each.
+    """Predict within how long a plan's engines are ready; None without records of each.
 
-    On GPUs engines start one after the other on each device, and devices side by side. On a CPU
-    all start at once and share the cores: the whole work over the cores, but not sooner than the
-    engine that works longest, for most of a start is one thread importing.
+    The slowest device's sum: engines start one after the other on each GPU, and GPUs side by side.
+    On a CPU they start together, but a start is one thread that imports and then copies weights, so
+    two cores rarely halve the sum (docs/log.md); the work of all is the bound there.
     """
     found = {slot.model: starts[slot.model] for slot in plan.slots if slot.model in starts}
     if len(found) < len(plan.slots):
         return None
     if not plan.hardware.gpus:
-        work = [start.cpu_seconds for start in found.values()]
-        return max([sum(work) / len(plan.hardware.cpu.cores), *work], default=0.0)
+        return sum(start.cpu_seconds for start in found.values())
     sums: dict[str, float] = {}
     for slot in plan.slots:
         for device in slot.devices:

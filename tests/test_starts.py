@@ -31,15 +31,10 @@ def on(gpus: int, cores: int, *slots: Slot) -> Plan:
     return Plan(slots, Hardware(Cpu(tuple(range(cores)), 10, has_bf16=True), cards))
 
 
-def test_on_a_cpu_the_work_is_shared_by_the_cores() -> None:
+def test_on_a_cpu_the_work_of_all_is_the_bound() -> None:
     plan = on(0, 2, slot("a"), slot("b"), slot("c"))
     starts = {name: Start(90.0, 20.0) for name in "abc"}
-    assert predict(plan, starts) == 30.0
-
-
-def test_on_a_cpu_nothing_is_ready_before_the_engine_that_works_longest() -> None:
-    plan = on(0, 8, slot("a"), slot("b"))
-    assert predict(plan, {"a": Start(50.0, 40.0), "b": Start(30.0, 10.0)}) == 40.0
+    assert predict(plan, starts) == 60.0
 
 
 def test_on_gpus_starts_add_up_on_each_device() -> None:

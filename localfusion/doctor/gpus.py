@@ -111,7 +111,7 @@ def _is_ours(pid: int) -> bool:
         temporary = Path(psutil.Process(pid).environ().get("TMPDIR", ""))
     except psutil.Error:
         return False
-    return temporary.parent.name.startswith(PREFIX)
+    return any(folder.name.startswith(PREFIX) for folder in temporary.parents)
 
 
 def _program(pid: int) -> str:

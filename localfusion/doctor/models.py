@@ -87,4 +87,4 @@ def _predict(made: Plan) -> list[Finding]:
     seconds = predict(made, StartRecords(cache_dir() / "starts.json").read())
     if seconds is None:
         return []  # some engine has never started here
-    return [ok("start", f"ready in about {seconds:.0f} s, by the last good starts")]
+    return [ok("start", f"ready within {seconds:.0f} s, by the last good starts")]

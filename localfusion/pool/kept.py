@@ -1,6 +1,6 @@
 """One engine's life in the pool: started, put away, brought back; who leases it, how idle it is.
 
-Restarts after a death are its supervisor's; the pool only says when it may take its devices.
+Restarts after a death are its supervisor's; the pool only keeps them apart on each device.
 """
 
 import asyncio
@@ -68,7 +68,6 @@ class KeptEngine:
         self._lease_seconds = 1.0
         self._is_sleeping = False
         self._start: PhaseChange | None = None
-        self._may_run = asyncio.Event()
         self._stir = asyncio.Event()
         self._is_free = asyncio.Event()
         self._is_free.set()
@@ -165,8 +164,7 @@ class KeptEngine:
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None, None]:
-        """Wait until it may have its devices, and keep others from starting on them meanwhile."""
-        await self._may_run.wait()
+        """Keep others from starting, sleeping or waking on its devices meanwhile."""
         async with AsyncExitStack() as stack:
             for lock in self._locks:
                 await stack.enter_async_context(lock)
@@ -188,7 +186,6 @@ class KeptEngine:
         async with self._life:
             if self.place in ("up", "gone"):
                 return
-            self._may_run.set()
             if not (self._is_sleeping and await self._wake()):
                 await self._start_engine(listener)
 
@@ -236,12 +233,9 @@ class KeptEngine:
             if self.place != "up":
                 return
             self._go("asleep")
-            self._may_run.clear()
             if self.engine.can_sleep and self.engine.is_ready:
                 with suppress(EngineError):
-                    async with AsyncExitStack() as stack:
-                        for lock in self._locks:
-                            await stack.enter_async_context(lock)
+                    async with self.turn():
                         await self.engine.sleep()
                     self._is_sleeping = True
                     return

@@ -40,7 +40,7 @@ async def measure(loaded: Config) -> list[Row]:
         f"  {smallest}: cold start {alone[smallest].seconds:.1f} s, back {back:.1f} s after a kill"
     )
     return [
-        Row("three engines ready / predicted from each alone", together / predicted, "x", 1.1),
+        Row("three engines ready / sum of each alone", together / predicted, "x", 1.1),
         Row(
             "killed engine serves again, over its cold start",
             back - alone[smallest].seconds,

@@ -195,6 +195,20 @@ def test_groups_that_become_one_need_nobody_to_end() -> None:
     assert queue.swapped(PANEL | JUDGE) == (waiting,)
 
 
+def test_groups_that_change_during_a_swap_have_their_turn_after_it() -> None:
+    queue = two_groups()
+    waiting = queue.enter("run", "j", 0)
+    assert queue.decide(0).target == JUDGE
+
+    queue.regroup([PANEL | JUDGE])
+
+    assert queue.decide(0) == Decision()
+    assert queue.swapped(JUDGE) == ()
+    assert queue.has_goal
+    assert queue.decide(0).target == PANEL | JUDGE
+    assert queue.swapped(PANEL | JUDGE) == (waiting,)
+
+
 @dataclass
 class Simulation:
     """Runs that come, call, wait and go, in simulated time; checks what the queue promises."""

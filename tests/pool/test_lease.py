@@ -190,6 +190,24 @@ async def test_load_takes_an_unload_back_that_still_waits() -> None:
         assert journal == []
 
 
+async def test_unload_that_was_taken_back_does_not_stop_the_engine_under_a_later_run() -> None:
+    journal: Journal = []
+
+    async with started(sims("a", journal), keep_alive=60) as pool, asyncio.TaskGroup() as group:
+        await asyncio.sleep(100)
+        async with pool.lease("a"):
+            await asyncio.sleep(1)  # its start takes nine more seconds
+        group.create_task(pool.unload("a"))
+        await asyncio.sleep(1)
+        group.create_task(pool.load("a"))
+        await asyncio.sleep(1)
+        async with pool.lease("a") as engines:
+            group.create_task(pool.unload("a"))
+            await asyncio.sleep(20)
+            assert await say(engines["a"]) == "a"
+            assert [what for _, what in journal] == ["stop a", "start a"]
+
+
 async def test_load_tells_the_phases_and_what_fails() -> None:
     engines = sims("a", [])
 

@@ -57,6 +57,18 @@ async def test_engines_that_cannot_sleep_are_stopped_and_started() -> None:
         ]
 
 
+async def test_run_that_is_over_gives_its_turn_up_at_once() -> None:
+    journal: Journal = []
+
+    async with started(sims("aj", journal, swap=2), groups=["a", "j"]) as pool:
+        began = clock()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask(pool, "a"))
+            group.create_task(ask(pool, "j"))
+
+        assert journal == [(began + 1, "sleep a"), (began + 3, "wake j")]
+
+
 async def test_runs_share_the_swaps() -> None:
     journal: Journal = []
 
