@@ -2,15 +2,12 @@
 
 `localfusion.shape` reads a model's shape from its config.json. The KV rules are those of vLLM 0.32
 (v1/kv_cache_interface.py, v1/core/kv_cache_utils.py), held against vLLM itself by
-tests/real/test_memory.py; what is an estimate says so.
+tests/memory/test_against_vllm.py; what is an estimate says so.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Literal
-
-STATE_BLOCKS = 2
-"""Of a ``state`` layer per request: with prefix caching one is kept beside the one in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +20,11 @@ class Layers:
         key_dim: Elements of one key per head; for ``mla`` the latent and rotary part together.
         value_dim: Elements of one value per head; 0 for ``mla``.
         window: Tokens that a ``sliding`` layer looks back.
-        state_elements: Elements of one request's ``state`` in one layer.
+        state_elements: Elements of one request's ``state`` in one layer, as wide as the model's
+            own; a quantized KV cache does not narrow them.
+        state_float32: Elements beside them that are kept in float32.
+        state_blocks: States that a request has at once: with prefix caching one or two more than
+            the one in use.
     """
 
     kind: Literal["full", "sliding", "mla", "state"]
@@ -33,6 +34,8 @@ class Layers:
     value_dim: int = 0
     window: int = 0
     state_elements: int = 0
+    state_float32: int = 0
+    state_blocks: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +117,33 @@ def kv_pool_bytes(  # noqa: PLR0913  a formula has as many parameters as it has
     kinds = [layers for layers in shape.layers if layers.count]
     if not kinds:
         return 0
-    largest = max(token_bytes(each, element_bytes=element_bytes, ranks=ranks) for each in kinds)
-    state = max(layers.state_elements * element_bytes // ranks for layers in kinds)
-    if largest and state > block * largest:
+    widths = [token_bytes(each, element_bytes=element_bytes, ranks=ranks) for each in kinds]
+    state = max(_state_bytes(layers, element_bytes, ranks) for layers in kinds)
+    if max(widths) and state > block * max(widths):
         # vLLM makes attention's blocks longer until a state fits into one of their pages.
-        block *= math.ceil(state / (block * largest))
-    page = max(block * largest, state)  # smaller ones are padded to it
+        block *= math.ceil(state / (block * max(widths)))
+    page = max(block * max(widths), state)
     counts = [layers.count for layers in kinds]
     size = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
-    blocks = sum(
-        math.ceil(layers.count / size) * _blocks(layers, tokens, block, batches * batch_tokens)
-        for layers in kinds
-    )
+    blocks = 0
+    for layers, width in zip(kinds, widths, strict=True):
+        # Blocks of a kind with smaller pages are longer, where that fills the page; else padded.
+        longer = page // (block * width) if width and page % (block * width) == 0 else 1
+        groups = math.ceil(layers.count / size)
+        blocks += groups * _blocks(layers, tokens, block * longer, batches * batch_tokens)
     return (requests * blocks + 1) * size * page
+
+
+def _state_bytes(layers: Layers, element_bytes: int, ranks: int) -> int:
+    wide = max(2, element_bytes)
+    return (layers.state_elements * wide + layers.state_float32 * 4) // ranks
 
 
 def _blocks(layers: Layers, tokens: int, block: int, in_flight: int) -> int:
     """Return the blocks that one request takes in one group of layers of a kind."""
     match layers.kind:
         case "state":
-            return STATE_BLOCKS
+            return layers.state_blocks
         case "sliding":
             # The first block may be used in part.
             seen = min(layers.window - 1 + in_flight, tokens)

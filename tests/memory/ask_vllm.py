@@ -1,10 +1,11 @@
 """Run in the engines' interpreter: what vLLM's own code says of each config, as one JSON document.
 
-Sums and blocks come from its config objects and KV cache specs, parameters from the model that
-transformers builds on torch's meta device. Nothing is loaded and no engine is started.
+It builds vLLM's model class on torch's meta device, asks each of its layers for its cache spec and
+lets vLLM divide a KV pool among them. Nothing is loaded and no engine is started.
 """
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -12,35 +13,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from vllm.config import get_layers_from_vllm_config, set_current_vllm_config
+from vllm.distributed import init_distributed_environment, initialize_model_parallel, parallel_state
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.model_executor.models import ModelRegistry, registry
+from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
+from vllm.model_executor.model_loader.utils import initialize_model
+from vllm.model_executor.models import registry
 from vllm.platforms import current_platform
+from vllm.utils.torch_utils import set_default_torch_dtype
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 from vllm.v1.core.kv_cache_utils import (
     get_kv_cache_configs,
     get_max_concurrency_for_kv_cache_config,
 )
-from vllm.v1.kv_cache_interface import (
-    FullAttentionSpec,
-    MambaSpec,
-    MLAAttentionSpec,
-    SlidingWindowSpec,
-)
+from vllm.v1.kv_cache_interface import FullAttentionSpec, MLAAttentionSpec
 
 # vLLM looks at each model class in a process of its own, ten seconds each; one process is enough.
 registry._run_in_subprocess = lambda fn: fn()
 
-STATES = ("mamba", "conv", "linear_attention")
-
 
 def main() -> None:
+    # Models print; the answer alone goes to stdout.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     asked = json.load(sys.stdin)
-    pool, configs = asked["pool_bytes"], asked["configs"]
-    json.dump({name: look(config, pool) for name, config in configs.items()}, sys.stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        found = {
+            name: look(config, asked["pool_bytes"], meeting)
+            for name, config in asked["configs"].items()
+        }
+    json.dump(found, answer)
+    answer.close()
 
 
-def look(config: Mapping[str, Any], pool: int) -> dict[str, float]:
+def look(config: Mapping[str, Any], pool: int, meeting: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         text = json.dumps({**config, "torch_dtype": "bfloat16"})
         Path(folder, "config.json").write_text(text)
@@ -56,60 +63,41 @@ def look(config: Mapping[str, Any], pool: int) -> dict[str, float]:
             gpu_memory_utilization=0.05,
             dtype="bfloat16",
         ).create_engine_config()
-    if engine.model_config.is_hybrid:
-        # What the engine core does once it knows its attention backend.
-        current_platform._align_hybrid_block_size(engine, CPUAttentionBackend)
-    specs = {str(i): spec(engine, config, kind) for i, kind in enumerate(kinds(engine, config))}
+        if engine.model_config.is_hybrid:
+            # What the engine core does once it knows its attention backend.
+            current_platform._align_hybrid_block_size(engine, CPUAttentionBackend)
+        model = build(engine, meeting)
+    kind: Any = AttentionLayerBase
+    layers = get_layers_from_vllm_config(engine, kind)
+    specs = {name: spec for name, each in layers.items() if (spec := own_spec(each, engine))}
     engine.cache_config.kv_cache_layout = "LBNHC"
     found = get_kv_cache_configs(engine, [specs], [pool])[0]
     growing = [s for s in specs.values() if type(s) in (FullAttentionSpec, MLAAttentionSpec)]
     return {
         "blocks": found.num_blocks,
-        "block_size": engine.cache_config.block_size,
         "requests": get_max_concurrency_for_kv_cache_config(engine, found),
         "bytes_per_token": sum(s.page_size_bytes / s.block_size for s in growing),
-        "parameters": parameters(config),
+        "parameters": sum({id(each): each.numel() for each in model.parameters()}.values()),
     }
 
 
-def kinds(engine: Any, config: Mapping[str, Any]) -> list[str]:
-    count = engine.model_config.get_num_layers(engine.parallel_config)
-    if interval := config.get("full_attention_interval"):
-        return ["linear_attention" if (i + 1) % interval else "full" for i in range(count)]
-    return list(config.get("layer_types") or ["full"] * count)
+def build(engine: Any, meeting: str) -> Any:
+    with set_current_vllm_config(engine):
+        if torch.distributed.is_initialized():
+            leave: Any = parallel_state.destroy_model_parallel
+            leave()  # a mixture of experts needs a group that others lack
+        else:
+            init_distributed_environment(1, 0, meeting, 0, "gloo")
+        initialize_model_parallel()
+        with set_default_torch_dtype(torch.bfloat16), torch.device("meta"):
+            return initialize_model(vllm_config=engine)
 
 
-def spec(engine: Any, config: Mapping[str, Any], kind: str) -> Any:
-    model, cache = engine.model_config, engine.cache_config
-    if kind in STATES:
-        architecture, _ = ModelRegistry.resolve_model_cls(config["architectures"], model)
-        return MambaSpec(
-            shapes=architecture.get_mamba_state_shape_from_config(engine),
-            dtypes=architecture.get_mamba_state_dtype_from_config(engine),
-            block_size=cache.mamba_block_size or 4096,
-            page_size_padded=cache.mamba_page_size_padded,
-            mamba_cache_mode=cache.mamba_cache_mode,
-        )
-    sizes = {
-        "block_size": cache.block_size,
-        "num_kv_heads": model.get_num_kv_heads(engine.parallel_config),
-        "head_size": model.get_head_size(),
-        "dtype": model.dtype,
-    }
-    if model.use_mla:
-        return MLAAttentionSpec(**sizes)
-    if kind == "sliding_attention":
-        window = model.hf_text_config.sliding_window
-        return SlidingWindowSpec(sliding_window=window, dcp_sharded=False, **sizes)
-    return FullAttentionSpec(**sizes)
-
-
-def parameters(config: Mapping[str, Any]) -> int:
-    rest = {key: value for key, value in config.items() if key != "model_type"}
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **rest))
-    model.tie_weights()
-    return sum({id(each): each.numel() for each in model.parameters()}.values())
+def own_spec(layer: Any, engine: Any) -> Any:
+    """Return the layer's cache spec; None if it uses the cache of another."""
+    if getattr(layer, "kv_sharing_target_layer_name", None):
+        return None
+    return layer.get_kv_cache_spec(engine)
 
 
 if __name__ == "__main__":

@@ -85,12 +85,43 @@ def test_a_missing_figure_is_named(key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "unknown",
+    [
+        {"layer_types": ["full_attention", "hyena"] * 16},
+        {"linear_attn_config": {"full_attn_layers": [4]}},
+        {"mamba_d_state": 128},
+    ],
+)
+def test_layers_that_are_no_attention_and_not_understood_are_refused(
+    unknown: dict[str, object],
+) -> None:
+    with pytest.raises(ValueError, match="understood"):
+        read_architecture({**LLAMA, **unknown})
+
+
+def test_attention_of_an_unknown_kind_counts_as_full_attention() -> None:
+    chunked = {**LLAMA, "layer_types": ["chunked_attention"] * 32}
+    assert read_architecture(chunked).layers == read_architecture(LLAMA).layers
+
+
+def test_older_configs_say_by_index_which_layers_attend() -> None:
+    old = {k: v for k, v in CONFIGS["LFM2-1.2B"].items() if k != "layer_types"}
+    old["full_attn_idxs"] = [2, 5, 8, 10, 12, 14]
+    assert set(read_architecture(old).layers) == set(read_architecture(CONFIGS["LFM2-1.2B"]).layers)
+
+
+def test_granite_4_without_mamba_is_plain_attention() -> None:
+    dense = {**CONFIGS["Granite-4.0-H-Micro"], "layer_types": ["attention"] * 40}
+    assert [layers.kind for layers in read_architecture(dense).layers] == ["full"]
+
+
+@pytest.mark.parametrize(
     ("config", "bits"),
     [
         ({"quant_method": "fp8"}, 8.16),
         ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, 4.156),
         ({"quant_method": "gptq", "bits": 8, "group_size": 128}, 8.16),
-        ({"quant_method": "mxfp4", "group_size": 32}, 4.5),
+        ({"quant_method": "mxfp4"}, 4.25),
         (
             {
                 "quant_method": "compressed-tensors",
@@ -147,6 +178,44 @@ def test_more_gpus_never_need_more_on_each(shape: Architecture, ranks: int) -> N
 def test_latent_attention_is_held_whole_by_every_gpu() -> None:
     shape = read_architecture(CONFIGS["DeepSeek-V2-Lite"])
     assert kv_bytes_per_token(shape, ranks=8) == kv_bytes_per_token(shape)
+
+
+def test_layers_that_use_the_cache_of_others_have_none() -> None:
+    """Gemma 4 E2B: the last 20 of 35 layers."""
+    config = {
+        **CONFIGS["Gemma-4-26B-A4B"],
+        "num_hidden_layers": 35,
+        "num_kv_shared_layers": 20,
+        "layer_types": [*["sliding_attention"] * 4, "full_attention"] * 7,
+    }
+    counts = {layers.kind: layers.count for layers in read_architecture(config).layers}
+    assert counts == {"sliding": 12, "full": 3}
+
+
+@pytest.mark.parametrize("name", ["Granite-4.0-H-Micro", "Nemotron-H-8B", "Qwen3-Next-80B-A3B"])
+def test_a_quantized_cache_does_not_narrow_states(name: str) -> None:
+    state = next(each for each in read_architecture(CONFIGS[name]).layers if each.kind == "state")
+    shape = Architecture("x", (state,), 1, 1, 1, 8192, 1)
+
+    def pool(element_bytes: int) -> int:
+        return kv_pool_bytes(
+            shape,
+            tokens=4096,
+            requests=4,
+            block=32,
+            batch_tokens=2048,
+            element_bytes=element_bytes,
+        )
+
+    assert pool(1) == pool(2) < pool(4)
+
+
+def test_states_kept_in_float32_take_more() -> None:
+    config = CONFIGS["Qwen3-Next-80B-A3B"]
+    sizes = {"tokens": 4096, "requests": 4, "block": 32, "batch_tokens": 2048}
+    plain = kv_pool_bytes(read_architecture(config), **sizes)
+    wide = kv_pool_bytes(read_architecture({**config, "mamba_ssm_dtype": "float32"}), **sizes)
+    assert wide > 1.3 * plain
 
 
 def test_sliding_layers_stop_growing_with_the_prompt() -> None:
