@@ -69,9 +69,10 @@ def create_app(engine: SimEngine) -> Starlette:
         Route("/v1/chat/completions", chat, methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers={FusionError: refuse})
-    plugin = SleepPlugin()
-    plugin.attach_router(app)
-    plugin.attach_engine(_Sleeper(engine), can_sleep=engine.can_sleep)
+    if engine.can_sleep:
+        plugin = SleepPlugin()
+        plugin.attach_router(app)
+        plugin.attach_engine(_Sleeper(engine), can_sleep=True)
     return app
 
 

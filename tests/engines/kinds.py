@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from localfusion.engines.base import Engine, ManagedEngine, Phase, PhaseChange
 from localfusion.engines.openai import OpenAIEngine
@@ -104,13 +105,14 @@ def vllm_engine(
     server: Sequence[str] = SERVER,
     logs: Path | None = None,
     phase_seconds: Mapping[Phase, float] = PHASE_SECONDS,
+    options: Mapping[str, object] = MappingProxyType({}),
 ) -> VLLMEngine:
     """Build one that is not started; ``server`` begins its command line."""
     return VLLMEngine(
         NAME,
         weights=run,
-        slot=_slot(script.max_model_len, can_sleep=script.can_sleep),
-        options={},
+        slot=make_slot(script.max_model_len, can_sleep=script.can_sleep),
+        options=options,
         places=Places(run=run, cache=run, logs=logs or run),
         server=[*server, *script.flags()],
         phase_seconds=phase_seconds,
@@ -174,7 +176,7 @@ def _echo(prompt: Prompt) -> str:
     return prompt.messages[-1].content
 
 
-def _slot(max_model_len: int, *, can_sleep: bool) -> Slot:
+def make_slot(max_model_len: int = 4096, *, can_sleep: bool = False) -> Slot:
     return Slot(
         model=NAME,
         roles=("member",),

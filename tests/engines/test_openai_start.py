@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from localfusion.engines.base import EngineFacts, ManagedEngine, Phase
+from localfusion.engines.base import MISCONFIGURED, EngineFacts, ManagedEngine, Phase
 from localfusion.engines.openai import (
     DEFAULT_MAX_MODEL_LEN,
     OpenAIEngine,
@@ -169,3 +169,44 @@ async def test_server_without_vllms_series_has_no_stats(
 
     with pytest.raises(EngineError, match="num_requests_running"):
         await engine.stats()
+
+
+@pytest.mark.parametrize(
+    ("status", "is_dead"), [(200, False), (500, False), (404, False), (503, True)]
+)
+async def test_only_vllms_own_word_means_that_it_is_dead(
+    server: RawServer, engine: OpenAIEngine, status: int, is_dead: bool
+) -> None:
+    server.answer("/health", response(status, ""))
+
+    assert await engine.says_dead() == is_dead
+
+
+async def test_server_that_is_not_there_does_not_say_that_it_is_dead(run_dir: Path) -> None:
+    engine = OpenAIEngine("a", uds=run_dir / "none.sock")
+
+    assert not await engine.says_dead()
+
+    await engine.aclose()
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_lasting"),
+    [
+        (response(401, "{}"), True),
+        (response(404, "{}"), True),
+        (response(500, "{}"), False),
+        (response(429, "{}"), False),
+        (models({"id": "b"}), True),
+    ],
+    ids=["wrong key", "wrong URL", "broken", "overloaded", "wrong model"],
+)
+async def test_start_that_fails_says_whether_another_may_succeed(
+    server: RawServer, engine: OpenAIEngine, answer: bytes, is_lasting: bool
+) -> None:
+    server.answer("/v1/models", answer)
+
+    with pytest.raises(EngineStartError) as raised:
+        await started(engine)
+
+    assert (raised.value.code == MISCONFIGURED) == is_lasting

@@ -8,7 +8,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from localfusion.engines.logfile import rotate
 from localfusion.engines.process import ChildProcess, Command
 from localfusion.engines.rundir import run_directory, sweep
 from localfusion.errors import ConfigError
@@ -76,20 +75,6 @@ async def test_child_runs_on_its_cores_and_hides_its_files(tmp_path: Path) -> No
     await process.stop()
 
 
-async def test_phases_are_read_from_the_log(tmp_path: Path) -> None:
-    lines = (
-        "Loading safetensors checkpoint shards:  50% Completed\\r"
-        "Loading safetensors checkpoint shards: 100% Completed\\n"
-    )
-    process = child(tmp_path, f"print('{lines}', flush=True)")
-    await process.start()
-    await log_has(process, "100%")
-
-    assert process.log.new_phase() == ("loading", "100%")
-    assert process.log.new_phase() is None
-    await process.stop()
-
-
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
@@ -124,15 +109,6 @@ async def test_log_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 
     assert other.read_text() == "precious"
     assert not process.log.file.is_symlink()
-
-
-def test_old_logs_are_kept_five_deep(tmp_path: Path) -> None:
-    log = tmp_path / "a.log"
-    for number in range(8):
-        rotate(log)
-        log.write_text(str(number))
-
-    assert [p.read_text() for p in sorted(tmp_path.iterdir())] == ["7", "6", "5", "4", "3"]
 
 
 def test_run_directory_is_ours_alone_and_goes_away(short: Path) -> None:

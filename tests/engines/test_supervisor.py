@@ -1,7 +1,7 @@
-"""The supervisor over simulated engines, in virtual time: watch, restart, breaker, drain, sleep."""
+"""The supervisor over simulated engines, in virtual time: watch, restart, breaker, drain."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -12,35 +12,28 @@ from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.engines.sim_latency import SimProfile
 from localfusion.engines.supervisor import REMOTE, SupervisedEngine, Supervision
 from localfusion.errors import (
-    ASLEEP,
     STARTING,
     EngineError,
     EngineStartError,
-    EngineUnavailableError,
 )
 from tests.engines.asking import ask
-from tests.engines.kinds import NAME, collect, ignore, text_of
-from tests.engines.watched import Turns, becomes, clock, watched
+from tests.engines.kinds import NAME, collect, ignore
+from tests.engines.watched import (
+    RULES,
+    START,
+    Turns,
+    becomes,
+    clock,
+    error_of,
+    failure_of,
+    say,
+    sim,
+    watched,
+)
 
 pytestmark = pytest.mark.virtual_time
 
-RULES = Supervision()
 SLOW = SimProfile(inter_token=1.0)
-START = 7.0
-
-
-def sim(text: str = "one two three", profile: SimProfile | None = None) -> SimEngine:
-    return SimEngine(text, name=NAME, profile=profile or SimProfile(start_seconds=START))
-
-
-async def say(engine: SupervisedEngine) -> str:
-    return text_of(await collect(engine))
-
-
-async def failure_of(engine: SupervisedEngine) -> EngineUnavailableError:
-    with pytest.raises(EngineUnavailableError) as raised:
-        await say(engine)
-    return raised.value
 
 
 async def test_engine_answers_once_it_has_started() -> None:
@@ -109,7 +102,7 @@ async def test_hung_engine_is_found_while_idle_and_started_again() -> None:
 async def test_hung_engine_is_found_sooner_while_calls_run_and_fails_them() -> None:
     inner = sim("word " * 20, SLOW)
     async with watched(inner, RULES) as engine, asyncio.TaskGroup() as group:
-        call = group.create_task(_error_of(say(engine)))
+        call = group.create_task(error_of(say(engine)))
         await asyncio.sleep(3.5)
         inner.hang()
 
@@ -118,14 +111,6 @@ async def test_hung_engine_is_found_sooner_while_calls_run_and_fails_them() -> N
         assert isinstance(error, EngineError)
         expected = 3 + RULES.busy_seconds + RULES.misses * RULES.busy_seconds
         assert clock() == pytest.approx(expected, abs=0.1)
-
-
-async def _error_of(call: Coroutine[object, object, str]) -> BaseException | None:
-    try:
-        await call
-    except EngineError as error:
-        return error
-    return None
 
 
 async def test_healthy_engine_is_asked_at_lowest_priority_only_when_silent() -> None:
@@ -342,7 +327,7 @@ async def test_stop_lets_running_calls_end_and_admits_none() -> None:
 async def test_stop_does_not_wait_for_ever() -> None:
     inner = sim("word " * 100, SLOW)
     async with watched(inner, RULES) as engine, asyncio.TaskGroup() as group:
-        call = group.create_task(_error_of(say(engine)))
+        call = group.create_task(error_of(say(engine)))
         await asyncio.sleep(1)
         await engine.stop()
 
@@ -357,94 +342,6 @@ async def test_idle_engine_stops_at_once() -> None:
         await engine.stop()
 
         assert clock() == began
-
-
-SLEEPER = SimProfile(start_seconds=START, sleep_seconds=2.0, wake_seconds=1.0)
-
-
-async def test_sleeping_engine_refuses_and_is_not_asked_and_wakes() -> None:
-    inner = sim(profile=SLEEPER)
-    async with watched(inner, RULES) as engine:
-        assert engine.can_sleep
-        await engine.sleep()
-        error = await failure_of(engine)
-        await asyncio.sleep(1000)
-        phase, asked = engine.status.phase, len(inner.calls)
-        await engine.wake()
-
-        assert (error.code, phase, asked) == (ASLEEP, "asleep", 0)
-        assert engine.status.phase == "ready"
-        assert await say(engine) == "one two three"
-        assert engine.status.restarts == 0
-
-
-async def test_sleep_waits_for_running_calls() -> None:
-    inner = sim("word " * 10, SimProfile(inter_token=1.0, sleep_seconds=2.0))
-    async with watched(inner, RULES) as engine, asyncio.TaskGroup() as group:
-        call = group.create_task(say(engine))
-        await asyncio.sleep(1)
-        await engine.sleep()
-
-        assert call.result() == "word " * 10
-        assert clock() == pytest.approx(12, abs=0.1)
-        await engine.wake()
-
-
-async def test_sleep_waits_for_our_own_question() -> None:
-    inner = SimEngine(name=NAME, delay=5, profile=SimProfile(sleep_seconds=0.0))
-    async with watched(inner, RULES) as engine:
-        await asyncio.sleep(RULES.idle_seconds + 1)
-        assert (await inner.stats()).running == 1
-
-        await engine.sleep()
-
-        assert engine.status.phase == "asleep"
-
-
-@pytest.mark.parametrize("profile", [SimProfile(inter_token=1.0), SimProfile()])
-async def test_engine_that_cannot_sleep_stays_ready(profile: SimProfile) -> None:
-    async with watched(sim(profile=profile), RULES) as engine:
-        with pytest.raises(EngineError, match="cannot sleep"):
-            await engine.sleep()
-
-        assert await say(engine) == "one two three"
-
-
-async def test_engine_whose_calls_do_not_end_does_not_sleep() -> None:
-    inner = sim("word " * 100, SimProfile(inter_token=1.0, sleep_seconds=0.0))
-    async with watched(inner, RULES) as engine, asyncio.TaskGroup() as group:
-        call = group.create_task(say(engine))
-        await asyncio.sleep(1)
-        with pytest.raises(EngineError, match="calls do not end"):
-            await engine.sleep()
-
-        assert engine.status.phase == "ready"
-        assert await call
-
-
-async def test_engine_that_dies_asleep_does_not_wake_and_is_not_restarted_alone() -> None:
-    inner, turns = sim(profile=SLEEPER), Turns()
-    async with watched(inner, RULES, turn=turns) as engine:
-        await engine.sleep()
-        inner.kill()
-        await asyncio.sleep(100)
-        with pytest.raises(EngineUnavailableError, match="died asleep"):
-            await engine.wake()
-
-        assert turns.taken == []
-        await engine.start(ignore)
-        assert await say(engine) == "one two three"
-
-
-async def test_engine_that_does_not_wake_is_stopped() -> None:
-    inner = sim(profile=SLEEPER)
-    async with watched(inner, RULES) as engine:
-        await engine.sleep()
-        await inner.stop()
-        with pytest.raises(EngineError):
-            await engine.wake()
-
-        assert engine.status.phase == "stopped"
 
 
 @pytest.mark.parametrize("end", ["kill", "hang"])

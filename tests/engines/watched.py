@@ -2,18 +2,27 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
+import pytest
+
 from localfusion.engines.base import ManagedEngine, Phase, Turn
+from localfusion.engines.sim import SimEngine
+from localfusion.engines.sim_latency import SimProfile
 from localfusion.engines.supervisor import SupervisedEngine, Supervision
-from localfusion.errors import EngineStartError
-from tests.engines.kinds import NAME, ignore
+from localfusion.errors import EngineError, EngineStartError, EngineUnavailableError
+from tests.engines.kinds import NAME, collect, ignore, text_of
 
 SHORT = Supervision(
     idle_seconds=0.3, busy_seconds=0.3, misses=2, backoff_first=0.1, backoff_limit=1, drain=5
 )
 """For engines that take real time."""
+
+
+RULES = Supervision()
+START = 7.0
+"""Seconds of a simulated start."""
 
 
 def clock() -> float:
@@ -83,3 +92,25 @@ async def becomes(engine: SupervisedEngine, phase: Phase, *, step: float = 0.05)
     async with asyncio.timeout(3000):
         while engine.status.phase != phase:  # noqa: ASYNC110  seen from outside, as by ps
             await asyncio.sleep(step)
+
+
+def sim(text: str = "one two three", profile: SimProfile | None = None) -> SimEngine:
+    return SimEngine(text, name=NAME, profile=profile or SimProfile(start_seconds=START))
+
+
+async def say(engine: SupervisedEngine) -> str:
+    return text_of(await collect(engine))
+
+
+async def failure_of(engine: SupervisedEngine) -> EngineUnavailableError:
+    with pytest.raises(EngineUnavailableError) as raised:
+        await say(engine)
+    return raised.value
+
+
+async def error_of(call: Coroutine[object, object, str]) -> BaseException | None:
+    try:
+        await call
+    except EngineError as error:
+        return error
+    return None
