@@ -62,7 +62,13 @@ def test_command(server: Server, command: str) -> None:
         check=False,
     )
 
-    assert done.returncode == 0, done.stderr
+    if command == "localfusion doctor":
+        # The server's engines hold the memory that another start would need: it may say so.
+        problems = [line for line in done.stdout.splitlines() if line.startswith("problem")]
+        assert [line for line in problems if not line.startswith("problem memory")] == []
+        assert done.returncode == bool(problems)
+    else:
+        assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert '"error"' not in done.stdout
 
