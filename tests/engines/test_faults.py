@@ -16,7 +16,7 @@ from localfusion.engines.vllm import VLLMEngine
 from localfusion.errors import EngineError, EngineStartError
 from tests.engines.kinds import SERVER, Script, collect, ignore, text_of, vllm_engine
 from tests.engines.test_keeper import gone
-from tests.engines.watched import SHORT, becomes, watched
+from tests.engines.watched import SHORT, SOON, Turns, becomes, restarted, watched
 
 
 def family(engine: SupervisedEngine) -> list[psutil.Process]:
@@ -31,12 +31,11 @@ def family(engine: SupervisedEngine) -> list[psutil.Process]:
 async def test_killed_process_takes_its_family_along_and_the_engine_comes_back(
     run_dir: Path, victim: int
 ) -> None:
-    async with watched(vllm_engine(Script("fine", has_core=True), run_dir), SHORT) as engine:
+    async with watched(vllm_engine(Script("fine", has_core=True), run_dir), SOON) as engine:
         old = family(engine)
 
         old[victim].kill()
-        await becomes(engine, "restarting")
-        await becomes(engine, "ready")
+        await restarted(engine)
 
         await gone(*(process.pid for process in old))
         assert text_of(await collect(engine)) == "fine"
@@ -45,7 +44,7 @@ async def test_killed_process_takes_its_family_along_and_the_engine_comes_back(
 
 async def test_calls_that_run_when_the_core_is_killed_fail(run_dir: Path) -> None:
     script = Script("word " * 1000, profile="cpu-135m", has_core=True)
-    async with watched(vllm_engine(script, run_dir), SHORT) as engine:
+    async with watched(vllm_engine(script, run_dir), SOON) as engine:
         core = family(engine)[2]
         async with asyncio.TaskGroup() as group:
             call = group.create_task(_fails(engine))
@@ -54,7 +53,7 @@ async def test_calls_that_run_when_the_core_is_killed_fail(run_dir: Path) -> Non
             core.kill()
 
         assert call.result()
-        await becomes(engine, "ready")
+        await restarted(engine)
         assert engine.status.in_flight == 0
 
 
@@ -68,45 +67,43 @@ async def _fails(engine: SupervisedEngine) -> bool:
 
 @pytest.mark.parametrize("whole_group", [False, True])
 async def test_stopped_engine_is_found_and_replaced(run_dir: Path, whole_group: bool) -> None:
-    async with watched(vllm_engine(Script("fine", has_core=True), run_dir), SHORT) as engine:
+    inner, turns = vllm_engine(Script("fine", has_core=True), run_dir), Turns()
+    async with watched(inner, SHORT, turn=turns) as engine:
         keeper, server, _ = old = family(engine)
 
         if whole_group:
             os.killpg(keeper.pid, signal.SIGSTOP)
         else:
             server.send_signal(signal.SIGSTOP)
-        await becomes(engine, "restarting")
-        detail = engine.status.detail
-        await becomes(engine, "ready")
+        await restarted(engine)
 
-        assert "gave no token" in detail
+        assert "gave no token" in turns.causes[0]
         await gone(*(process.pid for process in old))
         assert text_of(await collect(engine)) == "fine"
 
 
 async def test_engine_that_is_healthy_but_silent_is_replaced(run_dir: Path) -> None:
     silent = ["--failure", "stall", "--at-token", "0", "--after-calls", "1"]
-    inner = vllm_engine(Script(), run_dir, server=[*SERVER, *silent])
-    async with watched(inner, SHORT) as engine:
-        await becomes(engine, "restarting")
-        await becomes(engine, "ready")
+    inner, turns = vllm_engine(Script(), run_dir, server=[*SERVER, *silent]), Turns()
+    async with watched(inner, SHORT, turn=turns) as engine:
+        await restarted(engine)
 
-        assert engine.status.restarts >= 1
+        assert "gave no token" in turns.causes[0]
 
 
 async def test_start_without_memory_says_so_and_is_tried_again(run_dir: Path) -> None:
     inner = vllm_engine(Script(start_failure="out_of_memory"), run_dir)
-    async with watched(inner, SHORT) as engine:
+    async with watched(inner, SOON) as engine:
         await becomes(engine, "broken")
 
         assert "out of memory: ask for fewer" in engine.status.detail
         assert "CUDA out of memory. Tried to allocate" in engine.status.log[-1]
-        assert engine.status.restarts == SHORT.failures - 1
+        assert engine.status.restarts == SOON.failures - 1
 
 
 async def test_corrupt_weights_are_not_tried_again(run_dir: Path) -> None:
     inner = vllm_engine(Script(start_failure="corrupt_weights"), run_dir)
-    async with watched(inner, SHORT) as engine:
+    async with watched(inner, SOON) as engine:
         assert engine.status.phase == "broken"
         assert "weights are corrupt" in engine.status.detail
         assert "SafetensorError" in engine.status.log[-1]
@@ -124,7 +121,7 @@ def limited(byte_count: int) -> list[str]:
 
 async def test_full_disk_harms_neither_engine_nor_gateway(run_dir: Path) -> None:
     inner = vllm_engine(Script("fine"), run_dir, server=limited(40), logs=run_dir / "logs")
-    async with watched(inner, SHORT) as engine:
+    async with watched(inner, SOON) as engine:
         assert text_of(await collect(engine)) == "fine"
         assert os.stat(run_dir / "logs" / "model-a.log").st_size == 40
         assert engine.status.phase == "ready"
@@ -133,7 +130,7 @@ async def test_full_disk_harms_neither_engine_nor_gateway(run_dir: Path) -> None
 async def test_engine_runs_without_a_log_where_none_can_be_made(run_dir: Path) -> None:
     (run_dir / "logs").write_text("not a folder")
     inner = vllm_engine(Script("fine"), run_dir, logs=run_dir / "logs")
-    async with watched(inner, SHORT) as engine:
+    async with watched(inner, SOON) as engine:
         assert text_of(await collect(engine)) == "fine"
         assert engine.last_lines == []
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -14,12 +15,10 @@ from localfusion.engines.supervisor import SupervisedEngine, Supervision
 from localfusion.errors import EngineError, EngineStartError, EngineUnavailableError
 from tests.engines.kinds import NAME, collect, ignore, text_of
 
-SHORT = Supervision(
-    idle_seconds=0.3, busy_seconds=0.3, misses=2, backoff_first=0.1, backoff_limit=1, drain=5
-)
+SOON = Supervision(backoff_first=0.1, backoff_limit=1, drain=5)
 """For engines that take real time."""
-
-
+SHORT = replace(SOON, idle_seconds=1, busy_seconds=1, misses=2)
+"""The same for those that hang; on a busy machine a good one may be silent for a while."""
 RULES = Supervision()
 START = 7.0
 """Seconds of a simulated start."""
@@ -39,16 +38,21 @@ class Turns:
 
     Attributes:
         taken: When.
+        causes: Why, as the engine under watch said.
     """
 
     def __init__(self) -> None:
+        self.engine: SupervisedEngine | None = None
         self.taken: list[float] = []
+        self.causes: list[str] = []
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None, None]:
         async with self._lock:
             self.taken.append(clock())
+            if self.engine is not None:
+                self.causes.append(self.engine.status.detail)
             yield
 
     def __call__(self) -> AbstractAsyncContextManager[None]:
@@ -70,6 +74,8 @@ class watched:  # noqa: N801  used as a function; a class, for no generator may 
             engine, NAME, supervision=supervision, rng=random.Random(seed)
         )
         self._turn = turn
+        if isinstance(turn, Turns):
+            turn.engine = self._engine
         self._group = asyncio.TaskGroup()
         self._before = asyncio.all_tasks()
 
@@ -85,6 +91,16 @@ class watched:  # noqa: N801  used as a function; a class, for no generator may 
         self._keeper.cancel()
         await self._group.__aexit__(None, None, None)
         assert asyncio.all_tasks() == self._before
+
+
+async def restarted(engine: SupervisedEngine, times: int = 1) -> None:
+    """Wait until an engine serves again after so many deaths.
+
+    In real time its other phases may be over before anybody looks.
+    """
+    async with asyncio.timeout(90):
+        while engine.status.restarts < times or not engine.is_ready:  # noqa: ASYNC110  likewise
+            await asyncio.sleep(0.05)
 
 
 async def becomes(engine: SupervisedEngine, phase: Phase, *, step: float = 0.05) -> None:

@@ -16,7 +16,7 @@ from localfusion.engines.supervisor import DEFAULT, SupervisedEngine
 from localfusion.errors import EngineError
 from tests.engines.kinds import collect, text_of
 from tests.engines.test_keeper import gone
-from tests.engines.watched import becomes, watched
+from tests.engines.watched import Turns, restarted, watched
 from tests.real.lone import ROOT, build
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -44,8 +44,9 @@ def shared_memory() -> set[str]:
 async def test_killed_processes_leave_nothing_and_the_engine_comes_back(short: Path) -> None:
     before = shared_memory()
     with run_directory(short) as run:
-        async with watched(build(run), DEFAULT) as engine:
-            for victim, reason in ((2, "core has ended"), (1, "SIGKILL")):
+        turns = Turns()
+        async with watched(build(run), DEFAULT, turn=turns) as engine:
+            for times, victim in enumerate((2, 1), start=1):  # the core, the server
                 old = family(engine.pid)
                 async with asyncio.TaskGroup() as group:
                     call = group.create_task(_fails(engine))
@@ -54,11 +55,11 @@ async def test_killed_processes_leave_nothing_and_the_engine_comes_back(short: P
                     old[victim].kill()
 
                 assert call.result()
-                await becomes(engine, "restarting")
-                assert reason in engine.status.detail
-                await becomes(engine, "ready")
+                await restarted(engine, times)
                 await gone(*(process.pid for process in old))
                 assert text_of(await collect(engine))
+            assert "core has ended" in turns.causes[0]
+            assert "SIGKILL" in turns.causes[1]
             last = [process.pid for process in family(engine.pid)]
         await gone(*last)
         assert [path for path in run.rglob("*") if path.is_socket()] == []
