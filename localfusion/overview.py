@@ -84,7 +84,7 @@ class Overview:
                 EngineRow(
                     state,
                     roles=slot.roles if slot else (),
-                    device=_device(slot),
+                    device=slot.where if slot else "",
                     planned_bytes=slot.bytes if slot else None,
                     actual_bytes=None if slot and slot.devices else sizes[name],
                     stats=stats.get(name),
@@ -120,9 +120,3 @@ async def _read(
         for name in names:
             tasks.create_task(read_one(name))
     return found
-
-
-def _device(slot: Slot | None) -> str:
-    if slot is None:
-        return ""
-    return ",".join(slot.devices) or "cores " + ",".join(map(str, slot.cores))

@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from localfusion import config
-from localfusion.cli.show import printable
+from localfusion.cli.show import printable, wide_console
 from localfusion.client import RemoteFusion
 from localfusion.errors import ConfigError
-from localfusion.placement import GIB
+from localfusion.placement import gib
 
-TABLE_WIDTH = 120
 Port = Annotated[int | None, typer.Option(help="The server's port; default: models.yaml's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Entry = dict[str, object]
@@ -82,8 +81,7 @@ def _call(
 
 
 def _print(found: Entry) -> None:
-    console = Console(highlight=False)
-    console.width = max(console.width, TABLE_WIDTH)
+    console = wide_console()
     table = Table(box=None)
     columns = "engine state device memory planned kv running waiting tokens/s restarts unload"
     for column in columns.split():
@@ -96,9 +94,9 @@ def _print(found: Entry) -> None:
     console.print(table)
     for entry in entries:
         if entry["detail"]:
-            console.print(printable(f"{entry['engine']}: {entry['detail']}"), markup=False)
+            console.print(printable(f"{entry['engine']}: {entry['detail']}"))
         for line in entry["log"]:
-            console.print(printable(f"  | {line}"), markup=False)
+            console.print(printable(f"  | {line}"))
     _print_list(console, "waiting", found["queue"])
     _print_list(console, "note", found["notes"])
 
@@ -111,7 +109,7 @@ def _print_list(console: Console, title: str, values: object) -> None:
             if isinstance(value, dict)
             else value
         )
-        console.print(printable(f"{title}: {words}"), markup=False)
+        console.print(printable(f"{title}: {words}"))
 
 
 def _cells(entry: Entry) -> list[str]:
@@ -138,7 +136,7 @@ def _or_dash(value: object) -> str:
 
 
 def _gib(value: object) -> str:
-    return f"{value / GIB:.1f} GiB" if isinstance(value, int) else "-"
+    return gib(value) if isinstance(value, int) else "-"
 
 
 def _percent(value: object) -> str:

@@ -5,17 +5,16 @@ from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from localfusion import config
 from localfusion.cli.picture import draw
+from localfusion.cli.show import wide_console
 from localfusion.errors import ConfigError
 from localfusion.hardware import detect, imagine
-from localfusion.placement import GIB, Plan, Slot
+from localfusion.placement import Plan, gib
 from localfusion.system import choose_presets, make_plan
 
-TABLE_WIDTH = 120
 LEFT = ("engine", "role", "device")
 COLUMNS = (*LEFT, "weights", "kv cache", "context", "requests", "slot", "start")
 
@@ -67,8 +66,7 @@ def _document(presets: list[str], made: Plan) -> dict[str, object]:
 
 
 def _print(presets: list[str], made: Plan) -> None:
-    console = Console(highlight=False, markup=False)
-    console.width = max(console.width, TABLE_WIDTH)  # names are cut otherwise, in pipes above all
+    console = wide_console()
     console.print(_table(presets, made))
     for line in draw(made):
         console.print(line, soft_wrap=True)
@@ -88,22 +86,12 @@ def _table(presets: list[str], made: Plan) -> Table:
         table.add_row(
             slot.model + ("" if slot.is_on_disk else " *"),
             ", ".join(slot.roles),
-            _device(slot),
-            _gib(slot.weight_bytes),
-            _gib(slot.kv_cache_bytes * max(1, len(slot.devices))),
+            slot.where,
+            gib(slot.weight_bytes),
+            gib(slot.kv_cache_bytes * max(1, len(slot.devices))),
             str(slot.max_model_len),
             str(slot.max_num_seqs),
-            _gib(slot.bytes),
+            gib(slot.bytes),
             str(starts[slot.model]) if slot.devices else "together",
         )
     return table
-
-
-def _device(slot: Slot) -> str:
-    if slot.devices:
-        return ",".join(slot.devices)
-    return "cores " + ",".join(map(str, slot.cores))
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"

@@ -18,12 +18,20 @@ from localfusion.events import (
 )
 from localfusion.types import Analysis, Answer, Candidate
 
+TABLE_WIDTH = 120
 _CONTROLS = {code: None for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
 def printable(text: str) -> str:
     """Strip control characters, so that model text cannot steer the terminal."""
     return text.translate(_CONTROLS)
+
+
+def wide_console() -> Console:
+    """Return a console for tables: at least 120 columns, for in pipes names are cut otherwise."""
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, TABLE_WIDTH)
+    return console
 
 
 class PhaseLines:

@@ -9,7 +9,7 @@ import psutil
 
 from localfusion.doctor.finding import Finding, ok, warn
 from localfusion.engines.rundir import PREFIX
-from localfusion.placement import GIB
+from localfusion.placement import gib
 
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 """There as soon as the kernel has the driver, whether it works or not."""
@@ -122,4 +122,4 @@ def _program(pid: int) -> str:
 
 
 def _size(holder: Holder) -> str:
-    return "memory" if holder.bytes is None else f"{holder.bytes / GIB:.1f} GiB"
+    return "memory" if holder.bytes is None else gib(holder.bytes)

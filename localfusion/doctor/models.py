@@ -6,7 +6,7 @@ from localfusion.config import Config, GgufSource, Preset, WheelsSource, cache_d
 from localfusion.doctor.finding import Finding, ok, problem, warn
 from localfusion.errors import PlacementError, WeightsError
 from localfusion.hardware import Hardware
-from localfusion.placement import GIB, Plan
+from localfusion.placement import Plan, gib
 from localfusion.starts import StartRecords, predict
 from localfusion.system import make_plan
 from localfusion.weights import ModelStatus, find_status, resolve, verify
@@ -76,9 +76,9 @@ def check_plan(config: Config, presets: Mapping[str, Preset], hardware: Hardware
         made = make_plan(config, presets, hardware)
     except (PlacementError, WeightsError) as error:
         return [problem(name, str(error), "localfusion plan shows what would fit")]
-    sizes = ", ".join(f"{slot.model} {slot.bytes / GIB:.1f} GiB" for slot in made.slots)
-    free = [f"{gpu.free_bytes / GIB:.1f} GiB of {gpu.name}" for gpu in hardware.gpus]
-    where = ", ".join(free) or f"{hardware.cpu.free_bytes / GIB:.1f} GiB"
+    sizes = ", ".join(f"{slot.model} {gib(slot.bytes)}" for slot in made.slots)
+    free = [f"{gib(gpu.free_bytes)} of {gpu.name}" for gpu in hardware.gpus]
+    where = ", ".join(free) or gib(hardware.cpu.free_bytes)
     notes = [warn(name, note, "localfusion plan shows the whole plan") for note in made.notes]
     return [ok(name, f"planned: {sizes}; free: {where}"), *notes, *_predict(made)]
 

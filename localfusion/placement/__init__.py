@@ -22,6 +22,7 @@ from localfusion.placement.needs import (
     PresetNeed,
     Role,
     Step,
+    gib,
 )
 from localfusion.placement.remedies import explain
 from localfusion.placement.slots import MEMORY, Plan, Share, Slot
@@ -41,6 +42,7 @@ __all__ = [
     "Share",
     "Slot",
     "Step",
+    "gib",
     "plan",
 ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from localfusion.hardware import Cpu, Gpu
 from localfusion.memory import Architecture
 from localfusion.placement.devices import Division
-from localfusion.placement.needs import GIB, Demand, ModelNeed
+from localfusion.placement.needs import GIB, Demand, ModelNeed, gib
 from localfusion.placement.search import Choice, Room
 from localfusion.placement.sizes import Size, context_bytes, gpu_bytes
 from localfusion.placement.slots import SLEEP_BYTES, Slot
@@ -89,7 +89,7 @@ class GpuDevices:
             sleeping = [name for name in needs if division.sleeps(name)]
             moved = sum(needs[name].weight_bytes for name in sleeping)
             notes.append(
-                f"a swap puts one group to sleep and wakes the other: {moved / GIB:.1f} GiB over "
+                f"a swap puts one group to sleep and wakes the other: {gib(moved)} over "
                 f"PCIe, about {math.ceil(moved / SWAP_BYTES_PER_SECOND)} s, an estimate; each turn "
                 "pays two swaps"
             )

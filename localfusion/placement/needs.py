@@ -18,6 +18,11 @@ Step = Literal["share_judge", "context", "phases"]
 ALL_STEPS: tuple[Step, ...] = ("share_judge", "context", "phases")
 
 
+def gib(count: int) -> str:
+    """Return bytes in words, ``1.5 GiB``."""
+    return f"{count / GIB:.1f} GiB"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelNeed:
     """What placement must know of a model.

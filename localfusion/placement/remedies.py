@@ -8,7 +8,7 @@ from localfusion.hardware import Hardware, imagine_gpus
 from localfusion.memory import weight_bytes
 from localfusion.placement.fit import can_fit
 from localfusion.placement.gpu import largest_kind
-from localfusion.placement.needs import ALL_STEPS, GIB, Demand, ModelNeed, Step
+from localfusion.placement.needs import ALL_STEPS, GIB, Demand, ModelNeed, Step, gib
 from localfusion.placement.sizes import Size, cpu_bytes, gpu_bytes
 
 CARDS = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 192, 288)
@@ -40,10 +40,10 @@ def _lack(demand: Demand, hardware: Hardware, fit: Sequence[Step]) -> str:
                 f"are no more than {most} GPUs of one kind"
             )
     short = shortfall(demand, hardware, fit)
-    missing = "more memory" if short is None else f"{short / GIB:.1f} GiB more memory"
+    missing = "more memory" if short is None else f"{gib(short)} more memory"
     where = "on each GPU" if hardware.gpus else "than is free"
     free = [gpu.free_bytes for gpu in hardware.gpus] or [hardware.cpu.free_bytes]
-    each = " and ".join(dict.fromkeys(_gib(count) for count in free))
+    each = " and ".join(dict.fromkeys(gib(count) for count in free))
     return f"the engines need {missing} {where} ({each} free)"
 
 
@@ -76,7 +76,7 @@ def _by_models(demand: Demand, hardware: Hardware, fit: Sequence[Step]) -> Itera
         useful = [need for need in quantized if need is not None]
         for need in useful:
             if can_fit(demand.with_need(need), hardware, fit):
-                yield f"{need.name} quantized to {label} ({_gib(need.weight_bytes)} of weights)"
+                yield f"{need.name} quantized to {label} ({gib(need.weight_bytes)} of weights)"
                 return
         if len(useful) > 1 and can_fit(demand.with_need(*useful), hardware, fit):
             yield f"{', '.join(need.name for need in useful)} quantized to {label}"
@@ -109,7 +109,7 @@ def _by_hardware(demand: Demand, hardware: Hardware, fit: Sequence[Step]) -> Ite
     if not hardware.gpus:
         short = shortfall(demand, hardware, fit)
         if short is not None:
-            yield f"{_gib(hardware.cpu.free_bytes + short)} of free memory"
+            yield f"{gib(hardware.cpu.free_bytes + short)} of free memory"
         return
     count, smallest = len(hardware.gpus), min(gpu.total_bytes for gpu in hardware.gpus)
     usual = max((size for size in CARDS if size * 10**9 <= smallest), default=CARDS[0])
@@ -153,9 +153,5 @@ def _engines(demand: Demand, hardware: Hardware) -> str:
             total = gpu_bytes(need, size, ranks).total * ranks
         else:
             total = cpu_bytes(need, size, has_bf16=hardware.cpu.has_bf16).total
-        found.append(f"{need.name} {_gib(total)}")
+        found.append(f"{need.name} {gib(total)}")
     return ", ".join(found)
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"

@@ -48,6 +48,11 @@ class Slot:
     sleeps: bool = False
 
     @property
+    def where(self) -> str:
+        """Its devices or cores in words."""
+        return ",".join(self.devices) or "cores " + ",".join(map(str, self.cores))
+
+    @property
     def device_bytes(self) -> int:
         """The share of each of its devices."""
         return self.bytes // max(1, len(self.devices))
