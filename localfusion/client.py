@@ -33,12 +33,14 @@ class RemoteFusion:
         )
 
     @classmethod
-    async def find(cls, server: ServerSettings) -> "RemoteFusion | None":
+    async def find(
+        cls, server: ServerSettings, *, within: float = CONNECT_SECONDS
+    ) -> "RemoteFusion | None":
         """Return the localfusion server at the configured address, None if none answers there."""
         host = f"[{server.host}]" if ":" in server.host else server.host
         remote = cls(f"http://{host}:{server.port}")
         try:
-            response = await remote._http.get("/health", timeout=CONNECT_SECONDS)
+            response = await remote._http.get("/health", timeout=within)
             if response.json().get("service") == "localfusion":
                 return remote
         except (httpx2.HTTPError, ValueError, AttributeError):

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 
 from localfusion.config import Config, Preset, Settings, cache_dir, load, nearest
 from localfusion.engines import create_engine, group, simulated
-from localfusion.engines.base import ManagedEngine, PhaseChange, PhaseListener, WatchedEngine
+from localfusion.engines.base import (
+    ManagedEngine,
+    PhaseChange,
+    PhaseListener,
+    WatchedEngine,
+    ignore_phase,
+)
 from localfusion.engines.rundir import run_directory
 from localfusion.engines.supervisor import SupervisedEngine
 from localfusion.engines.vllm import Places
@@ -125,7 +131,7 @@ class Runtime:
             pool, pool.statuses(), self._system.slots, pool.unload_seconds()
         )
 
-    async def load(self, name: str, listener: PhaseListener = lambda change: None) -> None:
+    async def load(self, name: str, listener: PhaseListener = ignore_phase) -> None:
         """Start the engine of a model in models.yaml; returns when it is ready.
 
         Raises:

@@ -1,6 +1,5 @@
 """The folders that engines need: a run directory for sockets, and the cache with the weights."""
 
-import fcntl
 import os
 import shutil
 import socket
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from localfusion.doctor.finding import Finding, ok, problem, warn
-from localfusion.engines.rundir import MAX_PATH, PREFIX
+from localfusion.engines.rundir import MAX_PATH, PREFIX, dead_directories
 from localfusion.weights import ModelStatus
 from localfusion.weights.space import free_bytes_at
 
@@ -67,7 +66,7 @@ def _check_sockets(root: Path) -> Finding:
 
 
 def _check_stale(root: Path) -> list[Finding]:
-    stale = [path for path in root.glob(f"{PREFIX}*") if _is_stale(path)]
+    stale = list(dead_directories(root))
     if not stale:
         return []
     text = f"{len(stale)} left behind by a gateway that was killed: {stale[0]}"
@@ -78,18 +77,6 @@ def _check_stale(root: Path) -> list[Finding]:
             "nothing to do: the next ask or serve removes it, and what it left running",
         )
     ]
-
-
-def _is_stale(path: Path) -> bool:
-    """Whether it is ours and nobody holds its lock."""
-    try:
-        if path.is_symlink() or path.stat().st_uid != os.getuid():
-            return False
-        with (path / "lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def check_disk(cache: Path, missing: Sequence[ModelStatus]) -> list[Finding]:

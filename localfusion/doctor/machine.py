@@ -1,15 +1,15 @@
 """What the operating system gives: open files, loopback, the port to serve on."""
 
-import asyncio
 import errno
 import resource
 import socket
 
-import httpx2
 import psutil
 
+from localfusion.client import RemoteFusion
 from localfusion.config import ServerSettings
 from localfusion.doctor.finding import Finding, ok, problem, warn
+from localfusion.server.ports import bind
 
 FEWEST_FILES = 1024
 WANTED_FILES = 65_535
@@ -54,11 +54,7 @@ def check_port(server: ServerSettings, *, is_served: bool) -> list[Finding]:
     if is_served:
         return [ok(name, f"localfusion serves on {where}")]
     try:
-        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((server.host, server.port))
-            probe.listen(1)  # only this shows whether somebody else listens
+        bind(server.host, server.port).close()
     except OSError as error:
         text = f"localfusion cannot listen on {where}: {error.strerror}"
         if error.errno == errno.EADDRINUSE:
@@ -69,13 +65,10 @@ def check_port(server: ServerSettings, *, is_served: bool) -> list[Finding]:
 
 async def is_localfusion(server: ServerSettings) -> bool:
     """Whether a localfusion answers at the configured address."""
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS), httpx2.AsyncClient(trust_env=False) as http:
-            response = await http.get(f"http://{host}:{server.port}/health")
-            return bool(response.json().get("service") == "localfusion")
-    except (httpx2.HTTPError, ValueError, AttributeError, TimeoutError):
-        return False
+    found = await RemoteFusion.find(server, within=ANSWER_SECONDS)
+    if found is not None:
+        await found.aclose()
+    return found is not None
 
 
 def _listener(port: int) -> str:

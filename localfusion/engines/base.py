@@ -101,6 +101,10 @@ PhaseListener = Callable[[PhaseChange], None]
 Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 
+def ignore_phase(change: PhaseChange) -> None:
+    """Listen to a start that nobody watches."""
+
+
 @runtime_checkable
 class Engine(Protocol):
     """One model that generates; all that fusion may know.

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,14 +61,21 @@ def sweep(root: Path) -> None:
 
     Process groups that they name are killed first, if any of their processes still runs.
     """
+    for path in dead_directories(root):
+        with suppress(OSError):
+            _kill_orphans(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def dead_directories(root: Path) -> Iterator[Path]:
+    """Yield run directories of ours whose gateway is dead, each locked until the next is asked."""
     for path in root.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if path.is_symlink() or path.stat().st_uid != os.getuid():
                 continue
             with (path / "lock").open("r") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _kill_orphans(path)
-                shutil.rmtree(path, ignore_errors=True)
+                yield path
 
 
 def _kill_orphans(path: Path) -> None:

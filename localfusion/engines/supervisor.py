@@ -27,6 +27,7 @@ from localfusion.engines.base import (
     PhaseChange,
     PhaseListener,
     Turn,
+    ignore_phase,
 )
 from localfusion.engines.breaker import DEFAULT, REMOTE, Breaker, Supervision
 from localfusion.engines.heartbeat import Heartbeat, first
@@ -275,7 +276,7 @@ class SupervisedEngine:
                     # Meanwhile somebody may have stopped it, or started it by hand.
                     if self._phase in ("restarting", "broken"):
                         self._restarts += 1
-                        await self._start(_ignore)
+                        await self._start(ignore_phase)
             case _:
                 await self._changed.wait()
 
@@ -330,7 +331,3 @@ class SupervisedEngine:
         self._since = self._clock()
         self._changed.set()
         self._changed = asyncio.Event()  # whoever waits from now on waits for the next change
-
-
-def _ignore(change: PhaseChange) -> None:
-    """Listen to a restart that ``status`` shows."""

@@ -10,10 +10,16 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Literal, assert_never
 
-from localfusion.engines.base import EngineStatus, PhaseChange, PhaseListener, WatchedEngine
+from localfusion.engines.base import (
+    EngineStatus,
+    PhaseChange,
+    PhaseListener,
+    WatchedEngine,
+    ignore_phase,
+)
 from localfusion.errors import STARTING, EngineError, EngineUnavailableError, OverloadedError
+from localfusion.pace import Pace
 
-MAX_RETRY_AFTER = 600.0
 UNLOADED = "engine_unloaded"
 """Code of calls to an engine that somebody unloaded by hand."""
 
@@ -23,10 +29,6 @@ Place = Literal["new", "up", "asleep", "down", "gone"]
 its group's turn; ``down``: stopped until somebody wants it; ``gone``: stopped for ever."""
 
 _log = logging.getLogger(__name__)
-
-
-def ignore_phase(change: PhaseChange) -> None:
-    """Listen to a start that nobody watches."""
 
 
 class KeptEngine:
@@ -65,7 +67,7 @@ class KeptEngine:
         self._clock = asyncio.get_running_loop().time
         self._since = self._idle_since = self._clock()
         self._calls = 0
-        self._lease_seconds = 1.0
+        self._pace = Pace()
         self._is_sleeping = False
         self._start: PhaseChange | None = None
         self._stir = asyncio.Event()
@@ -100,7 +102,7 @@ class KeptEngine:
         """
         calls = min(calls, self._limit)
         if self._calls + calls > self._limit:
-            wait = min(MAX_RETRY_AFTER, max(1.0, self._lease_seconds / self._limit))
+            wait = self._pace.wait(self._limit)
             raise OverloadedError(
                 f"{self.name} has {self._calls} calls, and max_calls allows {self._limit}; "
                 f"ask again in {wait:.0f} s",
@@ -119,7 +121,7 @@ class KeptEngine:
         """End a lease that took ``seconds``."""
         self.leases -= 1
         self._calls -= calls
-        self._lease_seconds += 0.1 * (seconds - self._lease_seconds)  # mean of about the last ten
+        self._pace.note(seconds)
         if self.leases == 0:
             self._idle_since = self._clock()
             self._is_free.set()

@@ -24,6 +24,7 @@ from localfusion.engines.base import (
     PhaseChange,
     PhaseListener,
     WatchedEngine,
+    ignore_phase,
 )
 from localfusion.errors import (
     STARTING,
@@ -34,7 +35,7 @@ from localfusion.errors import (
     OverloadedError,
 )
 from localfusion.pool.groups import Waiting
-from localfusion.pool.kept import KeptEngine, ignore_phase
+from localfusion.pool.kept import KeptEngine
 from localfusion.pool.lease import LeasedEngine, UnloadedEngine
 from localfusion.pool.turns import Turns
 

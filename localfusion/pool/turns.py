@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from localfusion.engines.base import PhaseListener
+from localfusion.engines.base import PhaseListener, ignore_phase
 from localfusion.errors import EngineError
 from localfusion.pool.groups import Call, GroupQueue, Waiting
-from localfusion.pool.kept import KeptEngine, Spawn, ignore_phase
+from localfusion.pool.kept import KeptEngine, Spawn
 
 
 class Turns:

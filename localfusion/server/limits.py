@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.types import Scope
 
 from localfusion.errors import BodyTooLargeError, OverloadedError
+from localfusion.pace import Pace
 from localfusion.server.envelope import (
     ClientGoneError,
     HostNotAllowedError,
@@ -25,7 +26,6 @@ BODY_SECONDS = 60.0
 MAX_DISCARDED = 32 << 20
 """Bytes over the limit that are read and dropped: a client that still writes when the connection
 closes never sees the 413."""
-MAX_RETRY_AFTER = 600.0
 
 _HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 _ABSOLUTE_TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
@@ -126,7 +126,7 @@ class Runs:
         self.aborted = asyncio.Event()
         self._limit = limit
         self._running = 0
-        self._seconds = 1.0
+        self._pace = Pace()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -142,7 +142,7 @@ class Runs:
                 "the server is stopping; ask again when it is back", code="draining"
             )
         if self._running >= self._limit:
-            wait = min(MAX_RETRY_AFTER, max(1.0, self._seconds / self._limit))
+            wait = self._pace.wait(self._limit)
             raise OverloadedError(
                 f"{self._limit} runs are going, as many as limits.runs allows; "
                 f"ask again in {wait:.0f} s",
@@ -156,8 +156,7 @@ class Runs:
             yield
         finally:
             self._running -= 1
-            # The mean of about the last ten runs.
-            self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
+            self._pace.note(time.monotonic() - began)
             if self._running == 0:
                 self._idle.set()
 

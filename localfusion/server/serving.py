@@ -16,8 +16,8 @@ from localfusion.errors import ConfigError
 from localfusion.server.app import create_app
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import Runs
+from localfusion.server.ports import BACKLOG, bind
 
-BACKLOG = 1024
 KEEP_ALIVE_SECONDS = 65
 """Idle connections; longer than the 60 s of common proxies, which else meet a closing one."""
 ABORT_SECONDS = 10
@@ -30,15 +30,9 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: it is taken, or this user may not have it.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        # Only a listening socket keeps others out: two may be bound to one port.
-        listener.listen(BACKLOG)
+        listener = bind(host, port)
     except OSError as error:
-        listener.close()
         if error.errno == errno.EADDRINUSE:
             message = f"port {port} is in use; stop the other program or choose --port"
             raise ConfigError(message, code="port_in_use") from error

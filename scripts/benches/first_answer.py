@@ -14,6 +14,7 @@ import psutil
 
 from benches.table import Row
 from localfusion.config import Config, Preset
+from localfusion.engines.base import ignore_phase
 from localfusion.events import AnswerDelta, AnswerStarted, Event, PanelCompleted, RunCompleted
 from localfusion.fusion import Fusion
 from localfusion.runtime import Runtime, open_runtime
@@ -80,7 +81,7 @@ def demo(clone: Path, env: dict[str, str]) -> tuple[float, float]:
 async def one_run(loaded: Config) -> list[Row]:
     """Ask the demo preset on real engines: is the panel concurrent, is the answer streamed?"""
     async with open_runtime(loaded, ["demo"]) as runtime:
-        await runtime.start(lambda change: None)
+        await runtime.start(ignore_phase)
         memory = psutil.Process().memory_info().rss / 1e6
         preset = loaded.settings.presets["demo"]
         alone = [await panel_seconds(runtime, [place]) for place in range(len(preset.panel))]

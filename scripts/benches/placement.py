@@ -11,6 +11,7 @@ from contextlib import aclosing
 from benches.children import Threads, children, plan_three
 from benches.table import Row
 from localfusion.config import Config
+from localfusion.engines.base import ignore_phase
 from localfusion.engines.vllm import VLLMEngine
 from localfusion.placement import Plan
 from localfusion.types import Message, Prompt, SamplingParams
@@ -36,7 +37,7 @@ async def seconds(loaded: Config, made: Plan, threads: Threads) -> float:
     async with children(loaded, made.slots, threads) as engines:
         async with asyncio.TaskGroup() as group:
             for engine in engines:
-                group.create_task(engine.start(lambda change: None))
+                group.create_task(engine.start(ignore_phase))
         took = await answer_all(engines)
     line = ", ".join(f"{name} {s:.1f} s" for name, s in took.items())
     print(f"  {threads}: {line}", flush=True)

@@ -13,7 +13,7 @@ from benches.children import children, plan_three
 from benches.table import Row
 from localfusion.config import Config
 from localfusion.engines import group
-from localfusion.engines.base import PhaseChange
+from localfusion.engines.base import PhaseChange, ignore_phase
 from localfusion.engines.supervisor import SupervisedEngine
 from localfusion.engines.vllm import VLLMEngine
 from localfusion.placement import Plan
@@ -31,7 +31,7 @@ async def measure(loaded: Config) -> list[Row]:
         watched = {engine.name: SupervisedEngine(engine, engine.name) for engine in engines}
         async with EnginePool(watched, {}) as pool:
             began = time.perf_counter()
-            await pool.start(lambda change: None)
+            await pool.start(ignore_phase)
             together = time.perf_counter() - began
             smallest = min(made.slots, key=lambda slot: slot.weight_bytes).model
             back = await kill(watched[smallest])

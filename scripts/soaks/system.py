@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from localfusion.config import Settings
-from localfusion.engines.base import PhaseChange, PhaseListener
+from localfusion.engines.base import PhaseChange, PhaseListener, ignore_phase
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.engines.sim_latency import SimProfile
 from localfusion.engines.supervisor import SupervisedEngine, Supervision
@@ -156,7 +156,7 @@ async def open_system(rng: random.Random) -> AsyncGenerator[tuple[System, int], 
     sims = {name: FragileEngine(name, rng) for name in DEVICES}
     watched = {name: _watched(sim) for name, sim in sims.items()}
     async with EnginePool(watched, DEVICES, keep_alive=KEEP_ALIVE, limits=LIMITS) as pool:
-        await pool.start(lambda _: None, require_all=False)
+        await pool.start(ignore_phase, require_all=False)
         fusion = Fusion(pool, settings.presets, default_preset=PRESET, lease=pool.lease)
         system = System(rng, sims, pool, settings, fusion)
         listener = listen("127.0.0.1", 0)
