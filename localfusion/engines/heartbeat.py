@@ -40,8 +40,10 @@ class Heartbeat:
         self._clock = asyncio.get_running_loop().time
         self._usual: float | None = None
         self._last = self._busy_since = self._clock()
-        self._calls = self._tokens = 0
-        self._stir = asyncio.Event()  # something happened that may change when a beat is due
+        self._calls = 0
+        self._stir = asyncio.Event()  # a beat may be due sooner than it was
+        # Of its own: else the watch would wake up for every token only to sleep again.
+        self._token_came = asyncio.Event()
         self._failure = ""
 
     def begin(self) -> None:
@@ -60,8 +62,7 @@ class Heartbeat:
     def token(self, waited: float | None = None) -> None:
         """Note a token; ``waited``: since its call began, of the first one of a call."""
         self._last = self._clock()
-        self._tokens += 1
-        self._stir.set()
+        self._token_came.set()
         if waited is not None:
             usual = waited if self._usual is None else self._usual
             self._usual = usual + _WEIGHT * (waited - usual)
@@ -128,10 +129,8 @@ class Heartbeat:
         await asyncio.Event().wait()  # until a call of somebody else's has more luck
 
     async def _next_token(self) -> None:
-        seen = self._tokens
-        while self._tokens == seen:
-            self._stir.clear()
-            await self._stir.wait()
+        self._token_came.clear()
+        await self._token_came.wait()
 
     async def _cache_usage(self) -> float | None:
         with suppress(FusionError, TimeoutError):
