@@ -73,8 +73,9 @@ class Overview:
         self._remember(stats, now)
         sizes = await asyncio.to_thread(
             lambda: {
-                name: None if state.pid is None else group.memory_bytes(state.pid)
+                name: group.memory_bytes(state.pid)
                 for name, state in states.items()
+                if state.pid is not None and not (name in slots and slots[name].devices)
             }
         )
         rows = []
@@ -86,7 +87,7 @@ class Overview:
                     roles=slot.roles if slot else (),
                     device=slot.where if slot else "",
                     planned_bytes=slot.bytes if slot else None,
-                    actual_bytes=None if slot and slot.devices else sizes[name],
+                    actual_bytes=sizes.get(name),
                     stats=stats.get(name),
                     tokens_per_second=rates.get(name),
                     unload_seconds=unload.get(name),
