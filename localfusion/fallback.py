@@ -36,28 +36,31 @@ def adapt(
     adapted: dict[str, Preset] = {}
     notes: list[str] = []
     for name, preset in presets.items():
-        panel = []
-        for member in preset.panel:
-            instead = _instead(settings, member.model, gone)
-            if instead is not None:
-                panel.append(member.model_copy(update={"model": instead}))
-        judge = None if preset.judge is None else _instead(settings, preset.judge, gone)
-        notes += _notes(settings, name, preset, gone)
-        if not panel:
-            notes.append(f"preset {name} is not served: none of its members is left")
-            continue
-        if preset.judge is not None and judge is None:
-            judge = panel[0].model
-            notes.append(f"preset {name}: {judge} judges instead of {preset.judge}")
+        instead = {model: _instead(settings, model, gone) for model in preset.models}
         lost = [model for model in preset.models if model in gone]
         if not lost:
             adapted[name] = preset
             continue
+        for model in lost:
+            other = instead[model]
+            then = f"{other} stands in" if other else "it has no fallback and is left out"
+            notes.append(f"preset {name}: {model} is gone ({gone[model]}); {then}")
+        panel = tuple(
+            member.model_copy(update={"model": instead[member.model]})
+            for member in preset.panel
+            if instead[member.model] is not None
+        )
+        if not panel:
+            notes.append(f"preset {name} is not served: none of its members is left")
+            continue
+        judge = preset.judge and instead[preset.judge]
+        if preset.judge is not None and judge is None:
+            judge = panel[0].model
+            notes.append(f"preset {name}: {judge} judges instead of {preset.judge}")
         candidates = sum(member.n for member in panel)
         quorum = preset.quorum and min(preset.quorum, candidates)
-        changes = {"panel": tuple(panel), "judge": judge, "quorum": quorum}
-        is_whole = all(_instead(settings, model, gone) for model in lost)
-        warning = REPLACED if is_whole else LOST
+        changes = {"panel": panel, "judge": judge, "quorum": quorum}
+        warning = REPLACED if all(instead[model] for model in lost) else LOST
         adapted[name] = preset.model_copy(update=changes).with_warning(warning)
     return adapted, tuple(dict.fromkeys(notes))
 
@@ -68,13 +71,3 @@ def _instead(settings: Settings, model: str, gone: Mapping[str, str]) -> str | N
     while current is not None and current in gone:
         current = settings.models[current].fallback
     return current
-
-
-def _notes(settings: Settings, name: str, preset: Preset, gone: Mapping[str, str]) -> list[str]:
-    notes = []
-    for model in preset.models:
-        if model in gone:
-            instead = _instead(settings, model, gone)
-            then = f"{instead} stands in" if instead else "it has no fallback and is left out"
-            notes.append(f"preset {name}: {model} is gone ({gone[model]}); {then}")
-    return notes

@@ -78,7 +78,7 @@ class Runtime:
         self._names = names
         self._hardware = hardware
         self._extra: frozenset[str] = frozenset()
-        self._starts = StartRecords(cache_dir() / "starts.json")
+        self._starts = StartRecords()
         self._overview = Overview()
         self._changing = asyncio.Lock()
         self.fusion = self._answer_with(system)

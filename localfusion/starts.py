@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from localfusion.config import cache_dir
 from localfusion.placement import Plan
 
 
@@ -41,10 +42,14 @@ def predict(plan: Plan, starts: Mapping[str, Start]) -> float | None:
 
 
 class StartRecords:
-    """The last good start of each model, in a small file; a broken file counts as empty."""
+    """The last good start of each model, in a small file; a broken file counts as empty.
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    Args:
+        file: None: the one in the user's cache.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file or cache_dir() / "starts.json"
 
     def read(self) -> dict[str, Start]:
         try:

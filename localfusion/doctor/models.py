@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from localfusion.config import Config, GgufSource, Preset, WheelsSource, cache_dir
+from localfusion.config import Config, GgufSource, Preset, WheelsSource
 from localfusion.doctor.finding import Finding, ok, problem, warn
 from localfusion.errors import PlacementError, WeightsError
 from localfusion.hardware import Hardware
@@ -84,7 +84,7 @@ def check_plan(config: Config, presets: Mapping[str, Preset], hardware: Hardware
 
 
 def _predict(made: Plan) -> list[Finding]:
-    seconds = predict(made, StartRecords(cache_dir() / "starts.json").read())
+    seconds = predict(made, StartRecords().read())
     if seconds is None:
         return []  # some engine has never started here
     return [ok("start", f"ready within {seconds:.0f} s, by the last good starts")]
