@@ -1,9 +1,9 @@
 """``localfusion logs``: what an engine has written, made harmless for a terminal."""
 
-import asyncio
 import os
 import re
 import sys
+import time
 from contextlib import closing
 from io import FileIO
 from pathlib import Path
@@ -62,7 +62,7 @@ def logs(
         found = log.tail(lines)
         if follow:
             _print(found)
-            asyncio.run(_follow(log))
+            _follow(log)
         else:
             _print([*found, *log.rest()][-lines:] if lines else [])
 
@@ -174,12 +174,12 @@ def _split(raw: bytes) -> list[bytes]:
     return [line for line in _ENDS.split(raw) if line]
 
 
-async def _follow(log: LogReader) -> None:
+def _follow(log: LogReader) -> None:
     while True:
         if lines := log.read():
             _print(lines)
         else:
-            await asyncio.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def _print(lines: list[str]) -> None:
