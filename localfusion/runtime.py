@@ -15,7 +15,7 @@ from localfusion.engines.base import (
     ignore_phase,
 )
 from localfusion.engines.rundir import run_directory
-from localfusion.engines.supervisor import SupervisedEngine
+from localfusion.engines.supervisor import DEFAULT, REMOTE, SupervisedEngine
 from localfusion.engines.vllm import Places
 from localfusion.errors import ModelNotFoundError
 from localfusion.fusion import Fusion
@@ -41,8 +41,11 @@ class _Builder:
     sim: bool
 
     def build(self, system: System, name: str) -> WatchedEngine:
-        engine = simulated(name) if self.sim else self._real(system, name)
-        return SupervisedEngine(engine, name)
+        if self.sim:
+            return SupervisedEngine(simulated(name), name)
+        is_remote = system.config.settings.models[name].engine == "openai"
+        supervision = REMOTE if is_remote else DEFAULT
+        return SupervisedEngine(self._real(system, name), name, supervision=supervision)
 
     def _real(self, system: System, name: str) -> ManagedEngine:
         return create_engine(

@@ -1,24 +1,25 @@
-"""A gateway with one simulated engine, to be killed: ``python -m tests.engines.lone_gateway RUN``.
-
-Prints the engine's process group once it is ready, and then waits.
-"""
+"""A gateway with one simulated engine, to be killed."""
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from localfusion.engines.base import ignore_phase
 from localfusion.engines.rundir import run_directory
-from tests.engines.kinds import Script, ignore, vllm_engine
+from localfusion.engines.vllm import VLLMEngine
+from tests.engines.kinds import Script, vllm_engine
 
 
-async def main() -> None:
+async def keep_one(build: Callable[[Path], VLLMEngine]) -> None:
+    """Run an engine, print its process group once it is ready, and wait."""
     with run_directory(Path(sys.argv[1])) as run:
-        engine = vllm_engine(Script(has_core=True), run)
-        await engine.start(ignore)
+        engine = build(run)
+        await engine.start(ignore_phase)
         sys.stdout.write(f"{engine.pid}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(keep_one(lambda run: vllm_engine(Script(has_core=True), run)))

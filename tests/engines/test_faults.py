@@ -16,7 +16,16 @@ from localfusion.engines.vllm import VLLMEngine
 from localfusion.errors import EngineError, EngineStartError
 from tests.engines.kinds import SERVER, Script, collect, ignore, text_of, vllm_engine
 from tests.engines.test_keeper import gone
-from tests.engines.watched import SHORT, SOON, Turns, becomes, restarted, watched
+from tests.engines.watched import (
+    SHORT,
+    SOON,
+    Turns,
+    becomes,
+    error_of,
+    restarted,
+    say,
+    watched,
+)
 
 
 def family(engine: SupervisedEngine) -> list[psutil.Process]:
@@ -47,22 +56,14 @@ async def test_calls_that_run_when_the_core_is_killed_fail(run_dir: Path) -> Non
     async with watched(vllm_engine(script, run_dir), SOON) as engine:
         core = family(engine)[2]
         async with asyncio.TaskGroup() as group:
-            call = group.create_task(_fails(engine))
+            call = group.create_task(error_of(say(engine)))
             while not (await engine.stats()).running:  # noqa: ASYNC110  it tells nobody
                 await asyncio.sleep(0.02)
             core.kill()
 
-        assert call.result()
+        assert isinstance(call.result(), EngineError)
         await restarted(engine)
         assert engine.status.in_flight == 0
-
-
-async def _fails(engine: SupervisedEngine) -> bool:
-    try:
-        await collect(engine)
-    except EngineError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("whole_group", [False, True])

@@ -4,16 +4,14 @@
 """
 
 import asyncio
-import sys
 from pathlib import Path
 
 from localfusion.config import Preset, cache_dir, load
-from localfusion.engines.base import PhaseChange
-from localfusion.engines.rundir import run_directory
 from localfusion.engines.vllm import Places, VLLMEngine, server_command
 from localfusion.hardware import detect
 from localfusion.system import make_plan
 from localfusion.weights import resolve
+from tests.engines.lone_gateway import keep_one
 
 ROOT = Path(__file__).parent.parent.parent
 MODEL = "smollm2-135m"
@@ -34,18 +32,5 @@ def build(run: Path) -> VLLMEngine:
     )
 
 
-def ignore(_: PhaseChange) -> None:
-    """Listen to a start, and forget it."""
-
-
-async def main() -> None:
-    with run_directory(Path(sys.argv[1])) as run:
-        engine = build(run)
-        await engine.start(ignore)
-        sys.stdout.write(f"{engine.pid}\n")
-        sys.stdout.flush()
-        await asyncio.Event().wait()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(keep_one(build))

@@ -12,11 +12,11 @@ import pytest
 
 from localfusion.engines.group import processes
 from localfusion.engines.rundir import run_directory
-from localfusion.engines.supervisor import DEFAULT, SupervisedEngine
+from localfusion.engines.supervisor import DEFAULT
 from localfusion.errors import EngineError
 from tests.engines.kinds import collect, text_of
 from tests.engines.test_keeper import gone
-from tests.engines.watched import Turns, restarted, watched
+from tests.engines.watched import Turns, error_of, restarted, say, watched
 from tests.real.lone import ROOT, build
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -49,12 +49,12 @@ async def test_killed_processes_leave_nothing_and_the_engine_comes_back(short: P
             for times, victim in enumerate((2, 1), start=1):  # the core, the server
                 old = family(engine.pid)
                 async with asyncio.TaskGroup() as group:
-                    call = group.create_task(_fails(engine))
+                    call = group.create_task(error_of(say(engine)))
                     while not engine.status.in_flight:  # noqa: ASYNC110  seen from outside
                         await asyncio.sleep(0.01)
                     old[victim].kill()
 
-                assert call.result()
+                assert isinstance(call.result(), EngineError)
                 await restarted(engine, times)
                 await gone(*(process.pid for process in old))
                 assert text_of(await collect(engine))
@@ -64,14 +64,6 @@ async def test_killed_processes_leave_nothing_and_the_engine_comes_back(short: P
         await gone(*last)
         assert [path for path in run.rglob("*") if path.is_socket()] == []
     assert shared_memory() <= before
-
-
-async def _fails(engine: SupervisedEngine) -> bool:
-    try:
-        await collect(engine)
-    except EngineError:
-        return True
-    return False
 
 
 async def test_nothing_outlives_a_killed_gateway(short: Path) -> None:
