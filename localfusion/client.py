@@ -63,7 +63,7 @@ class RemoteFusion:
             "model": request.model,
             "messages": [asdict(message) for message in request.messages],
             "stream": True,
-            "fusion": {"stream_panel": True},
+            "fusion": {"stream_panel": True, **request.changes},
             **sampling,
         }
         try:

@@ -8,7 +8,7 @@ AnswerDelta texts are the answer.
 from dataclasses import dataclass, field
 
 from localfusion.errors import FusionError
-from localfusion.types import Analysis, Answer, Candidate, SamplingParams, Status
+from localfusion.types import Analysis, Answer, Candidate, Check, SamplingParams, Status, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,15 @@ class RunStarted(Event):
     policy: str
     members: tuple[str, ...]
     judge: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChosen(Event):
+    """The policy ``auto`` has found the kind of the request; ``reason`` names the rules."""
+
+    policy: str
+    task: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,37 @@ class PanelCompleted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillCompleted(Event):
+    """The judge has read ahead, or could not: ``skipped`` then says why, and nothing is lost.
+
+    Attributes:
+        drafts: Whole drafts in what it read.
+        tokens: Of the prompt so far; ``cached_tokens`` of them it had read before.
+    """
+
+    drafts: int
+    tokens: int = 0
+    cached_tokens: int = 0
+    seconds: float = 0.0
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateChecked(Event):
+    index: int
+    check: Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictCompleted(Event):
+    """``verdict`` is None when the judge gave none that is usable; ``error`` then says why."""
+
+    judge: str
+    verdict: Verdict | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisStarted(Event):
     judge: str
 
@@ -57,6 +97,13 @@ class AnalysisCompleted(Event):
 
     analysis: Analysis | None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisStarted(Event):
+    """The judge begins to read for its answer; again after a failure, maybe as another model."""
+
+    judge: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

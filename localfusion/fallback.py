@@ -59,7 +59,8 @@ def adapt(
             notes.append(f"preset {name}: {judge} judges instead of {preset.judge}")
         candidates = sum(member.n for member in panel)
         quorum = preset.quorum and min(preset.quorum, candidates)
-        changes = {"panel": panel, "judge": judge, "quorum": quorum}
+        second = preset.fallback_judge and instead[preset.fallback_judge]
+        changes = {"panel": panel, "judge": judge, "fallback_judge": second, "quorum": quorum}
         warning = REPLACED if all(instead[model] for model in lost) else LOST
         adapted[name] = preset.model_copy(update=changes).with_warning(warning)
     return adapted, tuple(dict.fromkeys(notes))

@@ -1,8 +1,10 @@
-"""What this machine has: GPUs by NVML, cores and memory by the kernel. Never asks torch."""
+"""What this machine has and uses: GPUs by NVML, the rest by the kernel. Never asks torch."""
 
 import os
 import platform
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +13,7 @@ import psutil
 # Instruction sets with native bfloat16 products. Without one of them oneDNN has no bf16 kernel, and
 # torch's own reads a 1,000 token prompt five times slower than float32 does (docs/log.md).
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+POWERCAP = Path("/sys/class/powercap")
 MAX_IMAGINED = 64
 _FORM = "{!r} is no GPU description; write COUNTxSIZE, as in 2x80GB or 2x80GB+1x24GB"
 
@@ -72,6 +75,90 @@ def imagine_gpus(count: int, size: int, *, first: int = 0) -> tuple[Gpu, ...]:
     total = size * 10**9
     places = range(first, first + count)
     return tuple(Gpu(f"gpu{place}", f"imagined {size} GB", total, total) for place in places)
+
+
+class EnergyMeter:
+    """Adds up what the machine's own counters say: of GPUs, and of the packages of its processors.
+
+    Counters that do not tell when it is built are left out for good: old GPUs have none, and those
+    of processors are often for root alone.
+
+    Args:
+        powercap: Folder of the kernel's counters.
+    """
+
+    def __init__(self, powercap: Path = POWERCAP) -> None:
+        found = (*_gpu_counters(), *_package_counters(powercap))
+        self._counters = [counter for counter in found if counter.update()]
+
+    def read(self) -> float | None:
+        """Return joules since a moment that stays the same; None where nothing is counted.
+
+        Differences are right as long as no counter has turned over twice in between: a processor's
+        does so within an hour of hard work.
+        """
+        for counter in self._counters:
+            counter.update()
+        return sum(c.joules for c in self._counters) if self._counters else None
+
+
+@dataclass(slots=True)
+class _Counter:
+    """One counter and what it has shown.
+
+    Attributes:
+        look: Returns what it shows, None if it does not tell.
+        unit: Joules per count.
+        turns_at: Where it begins again with 0; 0: only when its driver is loaded anew.
+    """
+
+    look: Callable[[], int | None]
+    unit: float
+    turns_at: int = 0
+    joules: float = 0.0
+    _shown: int = 0
+
+    def update(self) -> bool:
+        """Look at it; False if it did not tell."""
+        now = self.look()
+        if now is None:
+            return False
+        base = 0 if now < self._shown and not self.turns_at else self._shown
+        step = now - base
+        self.joules += (step + self.turns_at if step < 0 else step) * self.unit
+        self._shown = now
+        return True
+
+
+def _gpu_counters() -> Iterator[_Counter]:
+    nvml = _nvml()  # stays open: the counters ask it again
+    if nvml is None:
+        return
+
+    def look(handle: object) -> int | None:
+        try:
+            return int(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        except nvml.NVMLError:
+            return None
+
+    for index in range(nvml.nvmlDeviceGetCount()):
+        yield _Counter(partial(look, nvml.nvmlDeviceGetHandleByIndex(index)), unit=1e-3)
+
+
+def _package_counters(powercap: Path) -> Iterator[_Counter]:
+    # Zones below a package are parts of it, and intel-rapl-mmio counts the same package again.
+    for zone in sorted(powercap.glob("intel-rapl:[0-9]*")):
+        name = zone / "name"
+        if name.exists() and name.read_text().startswith("package"):
+            turns_at = _read_count(zone / "max_energy_range_uj")
+            yield _Counter(partial(_read_count, zone / "energy_uj"), 1e-6, turns_at or 0)
+
+
+def _read_count(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _physical_cores() -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from localfusion.engines.supervisor import DEFAULT, REMOTE, SupervisedEngine
 from localfusion.engines.vllm import Places
 from localfusion.errors import ModelNotFoundError
 from localfusion.fusion import Fusion
-from localfusion.hardware import Hardware, detect
+from localfusion.hardware import EnergyMeter, Hardware, detect
 from localfusion.overview import EngineRow, Overview
 from localfusion.pool import EnginePool, Waiting
 from localfusion.starts import Start, StartRecords
@@ -83,6 +83,7 @@ class Runtime:
         self._extra: frozenset[str] = frozenset()
         self._starts = StartRecords()
         self._overview = Overview()
+        self._energy = EnergyMeter()
         self._changing = asyncio.Lock()
         self.fusion = self._answer_with(system)
 
@@ -207,7 +208,14 @@ class Runtime:
 
     def _answer_with(self, system: System) -> Fusion:
         first = next(iter(system.presets))
-        return Fusion(self._pool, system.presets, default_preset=first, lease=self._pool.lease)
+        return Fusion(
+            self._pool,
+            system.presets,
+            default_preset=first,
+            lease=self._pool.lease,
+            rates=system.config.settings.rates,
+            joules=self._energy.read,
+        )
 
     def _remembering(self, listener: PhaseListener) -> PhaseListener:
         """Wrap a listener: starts are timed, and the next ones told how long they usually take."""

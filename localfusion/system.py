@@ -97,6 +97,11 @@ def compose(
     plan = make_plan(config, wanted, hardware)
     for name, judge in plan.judges.items():
         presets[name] = presets[name].model_copy(update={"judge": judge}).with_warning(REPLACED)
+    planned = {slot.model for slot in plan.slots}
+    for name, preset in presets.items():
+        if not any(planned.intersection(preset.models) <= set(group) for group in plan.groups):
+            # A judge that loads after the panel begins with an empty cache: nothing to read ahead.
+            presets[name] = preset.model_copy(update={"prefill": False})
     order = [slot.model for slot in plan.slots]
     models = (*order, *(name for name in models if name not in order))
     return System(config, presets, models, weights, plan, (*notes, *plan.notes))

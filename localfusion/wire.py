@@ -9,24 +9,34 @@ from localfusion.events import (
     AnalysisStarted,
     AnswerDelta,
     AnswerStarted,
+    CandidateChecked,
     Event,
     PanelAdded,
     PanelCompleted,
     PanelDelta,
+    PolicyChosen,
+    PrefillCompleted,
     RunCompleted,
     RunStarted,
+    SynthesisStarted,
+    VerdictCompleted,
 )
 
 PREFIX = "response.fusion_call."
 
-# Source: the event table of the Fusion API (OpenRouter, August 2026); answer.* are ours.
+# Source: the event table of the Fusion API (OpenRouter, August 2026); the others are ours.
 _NAMES: Mapping[type[Event], str] = {
     RunStarted: "in_progress",
+    PolicyChosen: "policy.chosen",
     PanelAdded: "panel.added",
     PanelDelta: "panel.delta",
     PanelCompleted: "panel.completed",
+    PrefillCompleted: "prefill.completed",
+    CandidateChecked: "check.completed",
+    VerdictCompleted: "verdict.completed",
     AnalysisStarted: "analysis.in_progress",
     AnalysisCompleted: "analysis.completed",
+    SynthesisStarted: "synthesis.in_progress",
     AnswerStarted: "answer.started",
     AnswerDelta: "answer.delta",
     RunCompleted: "completed",

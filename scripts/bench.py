@@ -5,7 +5,7 @@ import asyncio
 import sys
 import time
 
-from benches import first_answer, placement, start
+from benches import first_answer, peers, placement, start
 from benches.table import machine
 
 from localfusion import config
@@ -17,6 +17,10 @@ def main() -> int:
     first = kinds.add_parser("first-answer", help="one prompt, one answer; memory, streaming")
     first.add_argument("--cold", action="store_true", help="also from an empty machine")
     kinds.add_parser("placement", help="planned cores against threads as vLLM takes them")
+    against = kinds.add_parser("peers", help="OptiLLM's moa and a plain script, on our engines")
+    against.add_argument("--rounds", type=int, default=3)
+    against.add_argument("--model", default="qwen2.5-coder-0.5b", help="panel and judge")
+    against.add_argument("--max-tokens", type=int, default=128, help="of each text")
     kinds.add_parser("start", help="three engines' start, and one killed, until they serve")
     options = parser.parse_args()
     loaded = config.load()
@@ -26,6 +30,9 @@ def main() -> int:
             rows = asyncio.run(first_answer.measure(loaded, cold=options.cold))
         case "placement":
             rows = asyncio.run(placement.measure(loaded))
+        case "peers":
+            asked = {"rounds": options.rounds, "max_tokens": options.max_tokens}
+            rows = asyncio.run(peers.measure(loaded, model=options.model, **asked))
         case _:
             rows = asyncio.run(start.measure(loaded))
     for row in rows:

@@ -6,6 +6,7 @@ from pathlib import Path
 from localfusion.config import (
     CatalogueFacts,
     DefaultPreset,
+    Extract,
     GgufSource,
     HubSource,
     Limits,
@@ -13,6 +14,7 @@ from localfusion.config import (
     ModelSpec,
     PathSource,
     Preset,
+    Rates,
     Section,
     ServerSettings,
     Settings,
@@ -25,6 +27,7 @@ SECTIONS: dict[str, type[Section]] = {
     "default_preset": DefaultPreset,
     "server": ServerSettings,
     "limits": Limits,
+    "rates": Rates,
     "models.NAME": ModelSpec,
     "models.NAME.source, a folder": PathSource,
     "models.NAME.source, the hub": HubSource,
@@ -33,6 +36,7 @@ SECTIONS: dict[str, type[Section]] = {
     "models.NAME.facts": CatalogueFacts,
     "presets.NAME": Preset,
     "presets.NAME.panel": Member,
+    "presets.NAME.extract": Extract,
 }
 INTRO = """\
 # models.yaml, every key

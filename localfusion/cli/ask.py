@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
 import typer
@@ -12,10 +12,10 @@ import typer
 from localfusion import config
 from localfusion.cli.show import PhaseLines, RunLines
 from localfusion.client import RemoteFusion
-from localfusion.config import Config
+from localfusion.config import Config, nearest
 from localfusion.errors import FusionError, ModelNotFoundError, RequestError
 from localfusion.events import RunCompleted, RunFailed
-from localfusion.fusion import Fusion
+from localfusion.fusion import HOSTED_SLUG, POLICIES, Fusion
 from localfusion.runtime import open_runtime
 from localfusion.types import Answer, Message, Request
 
@@ -27,8 +27,14 @@ def ask(
         str | None, typer.Option(help="Preset that answers; default: this machine's.")
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help=f"{', '.join(POLICIES)}; default: the preset's.")
+    ] = None,
     show_panel: Annotated[
         bool, typer.Option(help="Print each member's answer and the analysis.")
+    ] = False,
+    timing: Annotated[
+        bool, typer.Option(help="Print what was waited for, cached tokens and what it cost.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the answer's text.")
@@ -43,6 +49,8 @@ def ask(
 ) -> None:
     """Ask once: members as they finish, the judge, the answer streamed, what it took."""
     loaded = config.load(context.obj)
+    if policy is not None and policy not in POLICIES:
+        raise RequestError(f"--policy: no policy {policy!r}; {nearest(policy, POLICIES)}")
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise RequestError("the prompt is empty; write a question, or - to read standard input")
@@ -51,8 +59,10 @@ def ask(
         messages = (Message("system", system), *messages)
     if port is not None:
         loaded = loaded.with_server({"port": port})
-    lines = RunLines(show_panel, as_json)
-    answer = asyncio.run(_ask(loaded, preset, messages, lines, _Whose(own, port is not None)))
+    lines = RunLines(show_panel, as_json, timing)
+    changes = {} if policy is None else {"policy": policy}
+    request = Request(preset or "", messages, changes=changes)
+    answer = asyncio.run(_ask(loaded, request, lines, _Whose(own, port is not None)))
     if as_json:
         typer.echo(json.dumps(document(answer), ensure_ascii=False, indent=2))
 
@@ -67,8 +77,7 @@ class _Whose:
 
 async def _ask(
     loaded: Config,
-    preset: str | None,
-    messages: tuple[Message, ...],
+    request: Request,
     lines: RunLines,
     whose: _Whose,
 ) -> Answer:
@@ -82,11 +91,12 @@ async def _ask(
     if remote is not None:
         async with aclosing(remote):
             lines.note(f"using the server at {remote.base_url}")
-            request = Request(preset or "openrouter/fusion", messages)
+            request = replace(request, model=request.model or HOSTED_SLUG)
             return await _show(remote, request, lines)
-    async with open_runtime(loaded, [preset] if preset else []) as runtime:
+    async with open_runtime(loaded, [request.model] if request.model else []) as runtime:
         await runtime.start(PhaseLines())
-        return await _show(runtime.fusion, Request(runtime.fusion.default_preset, messages), lines)
+        request = replace(request, model=runtime.fusion.default_preset)
+        return await _show(runtime.fusion, request, lines)
 
 
 async def _show(fusion: Fusion | RemoteFusion, request: Request, lines: RunLines) -> Answer:

@@ -12,11 +12,15 @@ from localfusion.events import (
     AnalysisStarted,
     AnswerDelta,
     AnswerStarted,
+    CandidateChecked,
     Event,
     PanelCompleted,
+    PolicyChosen,
+    PrefillCompleted,
     RunStarted,
+    VerdictCompleted,
 )
-from localfusion.types import Analysis, Answer, Candidate
+from localfusion.types import NOT_NEEDED, Analysis, Answer, Candidate
 
 TABLE_WIDTH = 120
 _CONTROLS = {code: None for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
@@ -58,12 +62,14 @@ class RunLines:
     Args:
         show_panel: Print each member's text and the analysis, not only that they are done.
         quiet_answer: Leave stdout to the caller.
+        timing: Print at the end what was waited for and what it cost.
     """
 
-    def __init__(self, show_panel: bool, quiet_answer: bool) -> None:
+    def __init__(self, show_panel: bool, quiet_answer: bool, timing: bool = False) -> None:
         self._notes = Console(stderr=True, highlight=False)
         self._show_panel = show_panel
         self._quiet_answer = quiet_answer
+        self._timing = timing
         self._done = 0
         self._members = 0
 
@@ -72,9 +78,18 @@ class RunLines:
             case RunStarted(members=members, judge=judge) if judge is not None:
                 self._members = len(members)
                 self.note(f"panel: {', '.join(members)}; judge: {judge}")
+            case PolicyChosen():
+                self.note(f"{event.task}: {event.policy} ({event.reason})")
             case PanelCompleted(candidate=candidate):
                 self._done += 1
                 self._member(candidate)
+            case PrefillCompleted() if self._timing:
+                self.note(read_ahead(event))
+            case CandidateChecked(index=index, check=check):
+                detail = f": {check.detail}" if check.detail else ""
+                self.note(f"{check.kind} of candidate {index}: {check.outcome}{detail}")
+            case VerdictCompleted():
+                self.note(verdict_line(event))
             case AnalysisStarted(judge=judge):
                 self.note(f"{judge} compares the drafts")
             case AnalysisCompleted():
@@ -120,9 +135,62 @@ class RunLines:
             sys.stdout.write("\n")
             sys.stdout.flush()
         self.note(summary(answer))
+        if self._timing:
+            for line in timing_lines(answer):
+                self.note(line)
+
+
+def read_ahead(event: PrefillCompleted) -> str:
+    if event.skipped is not None:
+        return f"the judge does not read ahead: {event.skipped}"
+    new = event.tokens - event.cached_tokens
+    return f"the judge reads ahead: {event.drafts} drafts, {new} new of {event.tokens} tokens"
+
+
+def verdict_line(event: VerdictCompleted) -> str:
+    """One line: the likeliest first, and how much of it a reversed order left."""
+    verdict = event.verdict
+    if verdict is None:
+        return f"no verdict: {event.error}"
+    shares = {f"candidate {index}": p for index, p in verdict.probabilities.items()}
+    shares["none alone"] = verdict.synthesize
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    agreed = "" if verdict.agreement is None else f"; both orders agree by {verdict.agreement:.2f}"
+    return f"verdict: {', '.join(f'{name} {p:.2f}' for name, p in ordered)}{agreed}"
+
+
+def timing_lines(answer: Answer) -> Iterable[str]:
+    """Render where the time went, what was read from caches, and what it cost."""
+    path = (
+        f"{step.stage}{'' if step.index is None else f' (candidate {step.index})'} "
+        f"{step.seconds:.2f} s"
+        for step in answer.critical_path
+    )
+    yield f"waited for: {', '.join(path)}"
+    for name, stage in answer.stages.items():
+        usage = stage.usage
+        if usage.prompt_tokens:
+            share = usage.cached_tokens / usage.prompt_tokens
+            first = stage.first_token_seconds
+            late = "" if first is None else f", first token after {first:.2f} s"
+            yield (
+                f"{name}: {usage.calls} calls, {usage.prompt_tokens} tokens in, {share:.0%} "
+                f"cached, {usage.completion_tokens} out{late}"
+            )
+    cost = answer.cost
+    worked = [f"{name} {seconds:.1f} s" for name, seconds in cost.engine_seconds.items()]
+    yield f"engines worked: {', '.join(worked)}"
+    devices = [f"{seconds:.1f} {kind}-seconds" for kind, seconds in cost.device_seconds.items()]
+    if cost.joules is not None:
+        devices.append(f"{cost.joules:.0f} joules")
+    if cost.money is not None:
+        devices.append(f"{cost.money:.6f} {cost.currency}")
+    yield f"cost at most: {', '.join(devices)}"
 
 
 def describe(candidate: Candidate) -> str:
+    if candidate.failure_reason == NOT_NEEDED:
+        return f"{candidate.model} {candidate.error}"
     if not candidate.is_usable:
         return f"{candidate.model} lost after {candidate.seconds:.1f} s: {candidate.error}"
     cut = ", cut at its token limit" if candidate.finish_reason == "length" else ""

@@ -13,13 +13,14 @@ from localfusion.config.models import (
     Source,
     WheelsSource,
 )
-from localfusion.config.presets import MAX_CANDIDATES, Member, Preset
+from localfusion.config.presets import MAX_CANDIDATES, Extract, Member, Perturbation, Preset
 from localfusion.config.read import MAX_FILE_BYTES, Config, cache_dir, find_file, load
 from localfusion.config.section import Section
 from localfusion.config.settings import (
     SLUG_PREFIX,
     DefaultPreset,
     Limits,
+    Rates,
     ServerSettings,
     Settings,
 )
@@ -33,13 +34,16 @@ __all__ = [
     "CatalogueFacts",
     "Config",
     "DefaultPreset",
+    "Extract",
     "GgufSource",
     "HubSource",
     "Limits",
     "Member",
     "ModelSpec",
     "PathSource",
+    "Perturbation",
     "Preset",
+    "Rates",
     "Section",
     "ServerSettings",
     "Settings",

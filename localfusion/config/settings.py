@@ -33,6 +33,21 @@ class Limits(Section):
     """Requests that run at once; above: 503 with Retry-After."""
 
 
+class Rates(Section):
+    """What the machine's work costs; money is told only where all that was used is priced."""
+
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
+    """Three letters."""
+    gpu_hour: float | None = Field(default=None, ge=0)
+    """Of one GPU."""
+    cpu_hour: float | None = Field(default=None, ge=0)
+    """Of one core."""
+    engine_hour: float | None = Field(default=None, ge=0)
+    """Of one engine that runs elsewhere."""
+    kwh: float | None = Field(default=None, ge=0)
+    """Of a kilowatt-hour, on top, where the machine tells its energy."""
+
+
 class DefaultPreset(Section):
     gpu: str
     """On a machine where an NVIDIA driver answers."""
@@ -56,6 +71,8 @@ class Settings(Section):
     """The HTTP server."""
     limits: Limits = Limits()
     """What one client may ask for."""
+    rates: Rates | None = None
+    """What the machine's work costs; None: answers tell no money."""
     models: dict[Name, ModelSpec] = Field(min_length=1)
     """By the name that presets and clients use."""
     presets: dict[Name, Preset] = Field(min_length=1)

@@ -28,6 +28,9 @@ Phase = Literal[
 no start is due soon; ``asleep``: its group does not have the hardware now.
 """
 
+Device = Literal["gpu", "cpu", "engine"]
+"""What an engine's time is counted in: its GPUs, its CPU cores; ``engine``: it is not known."""
+
 MISCONFIGURED = "engine_misconfigured"
 """Code of an EngineStartError that another start cannot mend."""
 
@@ -40,11 +43,17 @@ class EngineFacts:
         max_model_len: Tokens of prompt and answer together.
         version: Of the serving software, for traces.
         supports_priority: Whether ``Prompt.priority`` may be sent; elsewhere it is left out.
+        block_size: Tokens of a block of the prefix cache, which are shared whole or not at all; 0
+            where there is no such cache, or nothing is known of it.
+        devices: How many of ``device`` it occupies while it works.
     """
 
     max_model_len: int
     version: str = ""
     supports_priority: bool = False
+    block_size: int = 0
+    devices: int = 1
+    device: Device = "engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,14 @@ class Engine(Protocol):
         """Count the prompt's tokens with the engine's own chat template applied."""
         ...
 
+    async def stats(self) -> EngineStats:
+        """Look at it now; for hints, nothing may depend on it.
+
+        Raises:
+            EngineError: it is not there, or tells nothing of itself.
+        """
+        ...
+
 
 @runtime_checkable
 class ManagedEngine(Engine, Protocol):
@@ -146,8 +163,6 @@ class ManagedEngine(Engine, Protocol):
     async def stop(self) -> None:
         """End it and everything that belongs to it; safe to call at any time, also twice."""
         ...
-
-    async def stats(self) -> EngineStats: ...
 
     @property
     def pid(self) -> int | None:

@@ -5,16 +5,16 @@ HTTP 200 proves nothing: only a finish_reason and no error event make an answer.
 """
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import httpx2
 
 from localfusion.engines import openai_wire as wire
+from localfusion.engines import vllm_metrics
 from localfusion.engines.base import (
     MISCONFIGURED,
     EngineFacts,
@@ -23,6 +23,7 @@ from localfusion.engines.base import (
     PhaseChange,
     PhaseListener,
 )
+from localfusion.engines.connection import CONNECT_SECONDS, Connection
 from localfusion.errors import (
     ConfigError,
     EngineError,
@@ -35,21 +36,20 @@ from localfusion.errors import (
 )
 from localfusion.types import Delta, Message, Prompt, SamplingParams
 
-T = TypeVar("T")
-
-CONNECT_SECONDS = 2.0
 DEFAULT_MAX_MODEL_LEN = 8192
 """Of a server that does not tell its context length; give ``facts`` to say better."""
-MAX_EVENT = 1 << 20
-MAX_BODY = 4 << 20
-"""Bytes of one event of a stream, and of an answer that is none."""
 
 # Failures that only a change of models.yaml mends, or of the server.
 _LASTING = frozenset({"engine_refused", "not_served"})
 
 # Marks the calls of a fusion, so that a fusion server among the panel can refuse to nest.
 _HEADERS = {"x-openrouter-fusion-depth": "1", "user-agent": "localfusion"}
-_PROBE = Prompt((Message("user", "Hi"),), SamplingParams(temperature=0, max_tokens=1), priority=1)
+_PROBE = Prompt(
+    (Message("user", "Hi"),),
+    SamplingParams(temperature=0, max_tokens=1),
+    priority=1,
+    effort="none",
+)
 
 
 class OpenAIEngine:
@@ -82,26 +82,24 @@ class OpenAIEngine:
         self._model = remote_name or name
         self._base = base_url.rstrip("/")
         self._root = self._base.removesuffix("/v1")
-        self._uds = uds
-        self._headers = _HEADERS | ({"authorization": f"Bearer {api_key}"} if api_key else {})
-        self._idle_timeout = idle_timeout
         self._facts = facts or EngineFacts(DEFAULT_MAX_MODEL_LEN)
+        self._dialect = wire.Dialect(takes_priority=self._facts.supports_priority)
         try:
             httpx2.URL(self._base)
         except httpx2.InvalidURL as error:
             raise ConfigError(f"base_url of {name}: {error}") from error
         self._is_ready = False
-        self._client = self._new_client()
+        key = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._server = Connection(name, uds=uds, headers=_HEADERS | key, idle_timeout=idle_timeout)
 
     def open(self) -> None:
         """Make it usable again after ``aclose()``; else do nothing."""
-        if self._client.is_closed:
-            self._client = self._new_client()
+        self._server.open()
 
     async def aclose(self) -> None:
         """Close all connections, which aborts what runs on them; then every call is refused."""
         self._is_ready = False
-        await self._client.aclose()
+        await self._server.aclose()
 
     @property
     def facts(self) -> EngineFacts:
@@ -173,7 +171,7 @@ class OpenAIEngine:
         Raises:
             EngineError: it does not answer as it should, or has no such model.
         """
-        models = (await self._json("GET", f"{self._base}/models")).get("data") or []
+        models = (await self._server.json("GET", f"{self._base}/models")).get("data") or []
         found = [m for m in models if isinstance(m, dict) and m.get("id") == self._model]
         if models and not found:
             known = ", ".join(str(m.get("id")) for m in models if isinstance(m, dict))
@@ -184,18 +182,21 @@ class OpenAIEngine:
             )
         model: dict[str, Any] = found[0] if found else {}
         version = await self._version()
-        self._facts = EngineFacts(
+        is_vllm = bool(version) and model.get("owned_by") == "vllm"
+        self._facts = replace(
+            self._facts,
             max_model_len=int(model.get("max_model_len") or self._facts.max_model_len),
             version=version,
-            supports_priority=bool(version) and model.get("owned_by") == "vllm",
+            block_size=await self._block_size() if is_vllm else 0,
         )
+        self._speak(wire.Dialect(is_vllm=is_vllm, takes_priority=is_vllm))
         return self._facts
 
     async def healthy(self) -> bool:
         """Whether ``/health`` says so now; only a look, nothing may be decided upon it."""
         with suppress(FusionError, TimeoutError):
             async with asyncio.timeout(CONNECT_SECONDS):
-                await self._text("GET", f"{self._root}/health")
+                await self._server.text("GET", f"{self._root}/health")
                 return True
         return False
 
@@ -204,17 +205,19 @@ class OpenAIEngine:
         with suppress(FusionError, TimeoutError):
             async with asyncio.timeout(CONNECT_SECONDS):
                 try:
-                    await self._text("GET", f"{self._root}/health")
+                    await self._server.text("GET", f"{self._root}/health")
                 except OverloadedError:
                     return True
         return False
 
     async def ask(self, method: str, route: str) -> Mapping[str, object]:
         """Call a route beside the API and return the object that it answers."""
-        return await self._json(method, f"{self._root}{route}")
+        return await self._server.json(method, f"{self._root}{route}")
 
     async def stats(self) -> EngineStats:
-        return wire.parse_stats(self.name, await self._text("GET", f"{self._root}/metrics"))
+        return vllm_metrics.parse_stats(
+            self.name, await self._server.text("GET", f"{self._root}/metrics")
+        )
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
         """Count with the server's own chat template.
@@ -224,7 +227,7 @@ class OpenAIEngine:
         """
         body = {"model": self._model, "messages": wire.message_list(messages)}
         try:
-            answer = await self._json("POST", f"{self._root}/tokenize", body)
+            answer = await self._server.json("POST", f"{self._root}/tokenize", body)
         except EngineError as error:
             if error.code != "not_served":
                 raise
@@ -238,43 +241,31 @@ class OpenAIEngine:
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         """Stream the answer; see Engine. Closing it closes the connection, so the server aborts."""
-        with_priority = self._facts.supports_priority
-        body = wire.request_body(self._model, prompt, with_priority=with_priority)
-        reader = wire.ChunkReader(self.name)
-        with self._translating():
-            response = await self._send("POST", f"{self._base}/chat/completions", body)
-            try:
-                async with aclosing(_events(response)) as events:
-                    while not reader.is_done and (data := await self._next(events)) is not None:
-                        if delta := reader.read(data):
-                            yield delta
-            finally:
-                await response.aclose()
+        body = wire.request_body(self._model, prompt, self._dialect)
+        reader = wire.ChunkReader(self.name, with_logprobs=prompt.top_logprobs > 0)
+        url = f"{self._base}/chat/completions"
+        async with aclosing(self._server.events(url, body)) as events:
+            async for data in events:
+                if delta := reader.read(data):
+                    yield delta
+                if reader.is_done:
+                    break
         yield reader.last()
 
-    def _new_client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(
-                uds=None if self._uds is None else str(self._uds),
-                trust_env=False,
-                # The engine queues; a limit here would hide requests from its scheduler.
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=8),
-            ),
-            headers=self._headers,
-            # Silence is measured on the loop's clock, by _bounded.
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            trust_env=False,
-        )
+    def _speak(self, dialect: wire.Dialect) -> None:
+        self._dialect = dialect
+        self._facts = replace(self._facts, supports_priority=dialect.takes_priority)
 
     async def _generate_one_token(self) -> None:
-        try:
-            await self._exhaust(_PROBE)
-        except RequestError:
-            if not self._facts.supports_priority:
-                raise
-            # To vLLM a priority may be an error without --scheduling-policy priority.
-            self._facts = replace(self._facts, supports_priority=False)
-            await self._exhaust(_PROBE)
+        """Hear a token, in the richest dialect that the server takes."""
+        *richer, plainest = self._dialect.plainer()
+        for dialect in richer:
+            self._speak(dialect)
+            with suppress(RequestError):
+                await self._exhaust(_PROBE)
+                return
+        self._speak(plainest)
+        await self._exhaust(_PROBE)
 
     async def _exhaust(self, prompt: Prompt) -> None:
         async with aclosing(self.generate(prompt)) as deltas:
@@ -282,108 +273,20 @@ class OpenAIEngine:
                 pass
 
     async def _version(self) -> str:
+        page = await self._page("/version")
+        with suppress(EngineError):
+            return str(wire.json_object(self.name, page).get("version") or "")
+        return ""  # only vLLM has it
+
+    async def _block_size(self) -> int:
+        # Whatever stands before an engine may keep its figures back.
+        return vllm_metrics.parse_block_size(await self._page("/metrics"))
+
+    async def _page(self, route: str) -> str:
+        """Return an answer, empty where the server has none; being away is an error still."""
         try:
-            answer = await self._json("GET", f"{self._root}/version")
-        except (EngineError, RequestError) as error:
-            if isinstance(error, (EngineUnavailableError, EngineTimeoutError)):
-                raise
-            return ""  # only vLLM has it
-        return str(answer.get("version") or "")
-
-    async def _json(
-        self, method: str, url: str, body: Mapping[str, object] | None = None
-    ) -> dict[str, Any]:
-        return wire.json_object(self.name, await self._text(method, url, body))
-
-    async def _text(self, method: str, url: str, body: Mapping[str, object] | None = None) -> str:
-        with self._translating():
-            response = await self._send(method, url, body)
-            try:
-                return await self._bounded(_read(response, self.name))
-            finally:
-                await response.aclose()
-
-    async def _send(
-        self, method: str, url: str, body: Mapping[str, object] | None = None
-    ) -> httpx2.Response:
-        """Return a response whose status is 200 and whose body is still to be read."""
-        if self._client.is_closed:
-            raise EngineUnavailableError(f"{self.name} is stopped; start it first")
-        request = self._client.build_request(
-            method,
-            url,
-            content=None if body is None else json.dumps(body),
-            headers={"content-type": "application/json"},
-        )
-        response = await self._bounded(self._client.send(request, stream=True))
-        if response.status_code == httpx2.codes.OK:
-            return response
-        try:
-            text = await self._bounded(_read(response, self.name))
-        finally:
-            await response.aclose()
-        retry_after = response.headers.get("retry-after")
-        raise wire.refusal(self.name, response.status_code, text, retry_after)
-
-    async def _next(self, events: AsyncGenerator[str, None]) -> str | None:
-        return await self._bounded(anext(events, None))
-
-    async def _bounded(self, work: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(self._idle_timeout):
-                return await work
-        except TimeoutError as error:
-            raise EngineTimeoutError(
-                f"{self.name} was silent for {self._idle_timeout:g} s; it is stuck or has too "
-                "much to do"
-            ) from error
-
-    @contextmanager
-    def _translating(self) -> Iterator[None]:
-        try:
-            yield
-        except HTTP_ERRORS as error:
-            raise translate(self.name, error) from error
-
-
-HTTP_ERRORS = (
-    httpx2.HTTPError,
-    httpx2.InvalidURL,
-    httpx2.CookieConflict,
-    httpx2.StreamError,
-)
-"""The roots of all that httpx2 raises."""
-
-
-def translate(engine: str, error: Exception) -> EngineError:
-    """Return our error for one of httpx2's; its own text may name paths and stays out."""
-    kind = type(error).__name__
-    match error:
-        case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.PoolTimeout():
-            return EngineUnavailableError(f"{engine} does not accept connections; is it running?")
-        case httpx2.TimeoutException():
-            return EngineTimeoutError(f"{engine} took too long ({kind})")
-        case httpx2.SSEError():
-            return wire.malformed(engine, "no stream of events, or an endless one")
-        case httpx2.NetworkError() | httpx2.RemoteProtocolError():
-            return EngineError(f"the connection to {engine} broke ({kind})", code="engine_died")
-        case _:
-            return EngineError(f"{engine} cannot be asked over HTTP ({kind})")
-
-
-async def _events(response: httpx2.Response) -> AsyncGenerator[str, None]:
-    source = aiter(httpx2.EventSource(response, MAX_EVENT))
-    # It is a generator, though declared as a mere iterator.
-    async with aclosing(cast(AsyncGenerator[httpx2.ServerSentEvent, None], source)) as events:
-        async for event in events:
-            yield event.data
-
-
-async def _read(response: httpx2.Response, engine: str) -> str:
-    body = bytearray()
-    async with aclosing(response.aiter_bytes()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise wire.malformed(engine, f"more than {MAX_BODY} bytes")
-    return body.decode(errors="replace")
+            return await self._server.text("GET", f"{self._root}{route}")
+        except (EngineUnavailableError, EngineTimeoutError):
+            raise
+        except (EngineError, RequestError):
+            return ""

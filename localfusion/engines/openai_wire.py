@@ -1,11 +1,11 @@
-"""OpenAI's wire format as vLLM speaks it: bodies, stream chunks, refusals, metrics. Pure."""
+"""OpenAI's wire format as vLLM speaks it: bodies, stream chunks, refusals. Pure."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
-from localfusion.engines.base import EngineStats
 from localfusion.errors import (
     ContextLengthError,
     EngineError,
@@ -13,10 +13,15 @@ from localfusion.errors import (
     OverloadedError,
     RequestError,
 )
-from localfusion.types import Delta, FinishReason, Message, Prompt, Usage
+from localfusion.types import Delta, Effort, FinishReason, Message, Prompt, Usage
 
 MAX_TEXT = 1 << 20
 """Characters of one answer; what is longer is cut, with finish_reason ``length``."""
+
+NEVER = -9999.0
+"""Logarithm of a probability that is zero, as vLLM writes it: JSON knows no infinity."""
+ROUNDING = 1e-3
+"""By which the logarithm of a probability may miss its bound, 0."""
 
 _SAMPLING = (
     "temperature",
@@ -31,10 +36,35 @@ _NOT_SERVED = (404, 405)
 _FINISH_REASONS: frozenset[str] = frozenset(get_args(FinishReason))
 _PATH = re.compile(r"(?<![\w/])(?:/[\w.@+-]+){2,}/?")
 _CONTEXT = re.compile(r"context[ _](length|window|size)|max_model_len", re.IGNORECASE)
-_SERIES = re.compile(r"^vllm:(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
-def request_body(model: str, prompt: Prompt, *, with_priority: bool) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a server takes besides OpenAI's own fields.
+
+    Attributes:
+        is_vllm: It passes arguments on to the chat template.
+        takes_priority: To vLLM a priority may be an error without ``--scheduling-policy priority``.
+        takes_no_effort: Effort ``none`` may be asked of it, and is left out elsewhere: a model with
+            Mistral's own tokenizer, and many a server of a model that never thinks, refuse it.
+    """
+
+    is_vllm: bool = False
+    takes_priority: bool = False
+    takes_no_effort: bool = True
+
+    def plainer(self) -> list["Dialect"]:
+        """Return itself, then what it becomes by leaving out one hint, another, and both."""
+        others = (
+            self,
+            replace(self, takes_priority=False),
+            replace(self, takes_no_effort=False),
+            replace(self, takes_priority=False, takes_no_effort=False),
+        )
+        return list(dict.fromkeys(others))
+
+
+def request_body(model: str, prompt: Prompt, dialect: Dialect) -> dict[str, object]:
     """Return the body of a streamed chat completion; fields are sent by this list and no other."""
     sampling = prompt.sampling
     body: dict[str, object] = {
@@ -52,9 +82,23 @@ def request_body(model: str, prompt: Prompt, *, with_priority: bool) -> dict[str
     if prompt.schema is not None:
         form = {"name": "answer", "strict": True, "schema": dict(prompt.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
-    if with_priority:
+    if prompt.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": prompt.top_logprobs}
+    if prompt.effort is not None and (prompt.effort != "none" or dialect.takes_no_effort):
+        body |= _effort(prompt.effort, dialect)
+    if dialect.takes_priority:
         body["priority"] = prompt.priority
     return body
+
+
+def _effort(effort: Effort, dialect: Dialect) -> dict[str, object]:
+    if not dialect.is_vllm:
+        return {"reasoning_effort": effort}
+    thinks = effort != "none"
+    # By either name, as the template knows it; those that know none take no notice. An effort of
+    # "none" stays out of the field: templates that print it know only of low to high.
+    switch = {"chat_template_kwargs": {"enable_thinking": thinks, "thinking": thinks}}
+    return switch | ({"reasoning_effort": effort} if thinks else {})
 
 
 def message_list(messages: Sequence[Message]) -> list[Mapping[str, str]]:
@@ -64,19 +108,24 @@ def message_list(messages: Sequence[Message]) -> list[Mapping[str, str]]:
 class ChunkReader:
     """Turns the events of one stream into deltas.
 
+    Args:
+        engine: Its name, for messages.
+        with_logprobs: They were asked for; those of others are not looked at.
+
     Attributes:
         is_done: Nothing more is to be read: ``[DONE]`` came, or the text became too long.
     """
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, *, with_logprobs: bool = False) -> None:
         self.is_done = False
+        self._with_logprobs = with_logprobs
         self._engine = engine
         self._room = MAX_TEXT
         self._finish_reason: FinishReason | None = None
         self._usage = Usage(calls=1)
 
     def read(self, data: str) -> Delta | None:
-        """Return the event's text and reasoning, None if it has neither.
+        """Return the event's text, reasoning and logprobs, None if it has none of them.
 
         Raises:
             EngineError: it tells of an error, or is not what an OpenAI server sends.
@@ -93,7 +142,8 @@ class ChunkReader:
             self._read_finish_reason(choices[0].get("finish_reason"))
             delta = choices[0].get("delta") or {}
             reasoning = delta.get("reasoning") or delta.get("reasoning_content") or ""
-            return self._fit(_clean(delta.get("content") or ""), _clean(reasoning))
+            logprobs = _top_logprobs(choices[0]) if self._with_logprobs else ()
+            return self._fit(_clean(delta.get("content") or ""), _clean(reasoning), logprobs)
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise malformed(self._engine, "a chunk of another shape") from error
 
@@ -131,13 +181,40 @@ class ChunkReader:
         known = reason if reason in _FINISH_REASONS else "stop"
         self._finish_reason = cast(FinishReason, known)
 
-    def _fit(self, text: str, reasoning: str) -> Delta | None:
+    def _fit(
+        self, text: str, reasoning: str, logprobs: tuple[Mapping[str, float], ...]
+    ) -> Delta | None:
         if len(text) + len(reasoning) > self._room:
             reasoning = reasoning[: self._room]
             text = text[: self._room - len(reasoning)]
             self._finish_reason, self.is_done = "length", True
         self._room -= len(text) + len(reasoning)
-        return Delta(text=text, reasoning=reasoning) if text or reasoning else None
+        if not (text or reasoning or logprobs):
+            return None
+        return Delta(text=text, reasoning=reasoning, top_logprobs=logprobs)
+
+
+def _top_logprobs(choice: Mapping[str, Any]) -> tuple[Mapping[str, float], ...]:
+    places = (choice.get("logprobs") or {}).get("content") or ()
+    return tuple(_alternatives(place) for place in places)
+
+
+def _alternatives(place: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return what could have stood in a place, the token that does included.
+
+    Of tokens with the same text the likeliest counts: the one that stands there is told twice.
+    """
+    found: dict[str, float] = {}
+    for token in (place, *(place.get("top_logprobs") or ())):
+        text, logprob = _clean(token["token"]), _logprob(token["logprob"])
+        found[text] = max(logprob, found.get(text, logprob))
+    return found
+
+
+def _logprob(value: float) -> float:
+    if not value <= ROUNDING:  # NaN too
+        raise ValueError(value)
+    return max(NEVER, min(0.0, float(value)))
 
 
 def refusal(engine: str, status: int, body: str, retry_after: str | None) -> FusionError:
@@ -191,29 +268,6 @@ def malformed(engine: str, what: str) -> EngineError:
     return EngineError(
         f"{engine} sent {what}; is it an OpenAI-compatible server?", code="malformed_stream"
     )
-
-
-def parse_stats(engine: str, metrics: str) -> EngineStats:
-    """Read vLLM's series from a Prometheus page.
-
-    Raises:
-        EngineError: they are not there.
-    """
-    values: dict[str, float] = {}
-    for name, value in _SERIES.findall(metrics):
-        values[name] = values.get(name, 0.0) + float(value)
-    try:
-        return EngineStats(
-            running=int(values["num_requests_running"]),
-            waiting=int(values["num_requests_waiting"]),
-            kv_cache_usage=values["kv_cache_usage_perc"],
-            generated_tokens=int(values.get("generation_tokens_total", 0)),
-        )
-    except KeyError as error:
-        raise EngineError(
-            f"{engine} has no series vllm:{error.args[0]}; it is no vLLM server",
-            code="stats_unsupported",
-        ) from error
 
 
 def _clean(text: str) -> str:

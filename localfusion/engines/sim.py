@@ -5,8 +5,6 @@ the calls and counts the aborts. Everything is deterministic and on the event lo
 """
 
 import asyncio
-import json
-import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,20 +20,24 @@ from localfusion.engines.base import (
     PhaseListener,
 )
 from localfusion.engines.sim_latency import SimProfile, SimScheduler, SimSequence
-from localfusion.engines.sim_schema import minimal_instance
+from localfusion.engines.sim_reply import (
+    DEFAULT_TEXT,
+    Script,
+    SimReply,
+    SimSpeaker,
+    Verdict,
+    render,
+)
 from localfusion.errors import (
     ContextLengthError,
     EngineError,
     EngineStartError,
     EngineUnavailableError,
     OverloadedError,
-    RequestError,
 )
-from localfusion.types import Delta, FinishReason, Message, Prompt, Usage
+from localfusion.types import Delta, Message, Prompt, Usage
 
-Script = str | Sequence[str] | Callable[[Prompt], str]
-
-DEFAULT_TEXT = "A simulated answer."
+__all__ = ["DEFAULT_TEXT", "Script", "SimEngine", "SimFailure"]
 
 FailureKind = Literal[
     "refuse",
@@ -48,9 +50,6 @@ FailureKind = Literal[
     "drip",
     "wrong_usage",
 ]
-
-# A leading space belongs to its word, as in most tokenizers; words are cut after eight characters.
-_TOKEN = re.compile(r"\s?\w{1,8}|\s?[^\w\s]|\s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +85,6 @@ START_FAILURES: Mapping[StartFailure, str] = MappingProxyType(
 FailurePlan = SimFailure | Callable[[Prompt], SimFailure | None]
 
 
-def tokenize(text: str) -> list[str]:
-    """Cut a text into the simulation's tokens; joined, they are the text."""
-    return _TOKEN.findall(text)
-
-
-def render(messages: Sequence[Message]) -> list[str]:
-    """Return the prompt's tokens with the simulation's chat template applied."""
-    tokens: list[str] = []
-    for message in messages:
-        tokens += [f"<{message.role}>", *tokenize(message.content), "<end>"]
-    return [*tokens, "<assistant>"]
-
-
 class SimEngine:
     """A ManagedEngine in process; ready at once, ``start()`` is only needed after a stop or death.
 
@@ -109,7 +95,10 @@ class SimEngine:
         delay: Seconds before each first token, on top of the profile.
         profile: How fast; None: everything at once, with room for 256 requests.
         failure: How calls fail; a function decides for each prompt, None: not.
-        reasoning: Said before the text, as reasoning.
+        reasoning: Said before the text, as reasoning, unless the prompt's effort is ``none``.
+        verdict: Probabilities of the first token where a prompt asks for ``top_logprobs``; of that
+            answer the likeliest is all. None, or a function that returns none: the script is said,
+            each token with probability 1.
 
     Attributes:
         calls: The prompts, in order of arrival.
@@ -129,6 +118,7 @@ class SimEngine:
         profile: SimProfile | None = None,
         failure: FailurePlan | None = None,
         reasoning: str = "",
+        verdict: Verdict | None = None,
         max_model_len: int = 4096,
     ) -> None:
         profile = profile or SimProfile()
@@ -137,11 +127,17 @@ class SimEngine:
         self.name = name
         self.calls: list[Prompt] = []
         self.aborts = 0
-        self._text = text
+        self._speaker = SimSpeaker(text, reasoning, verdict)
         self._delay = delay
         self._failure = failure
-        self._reasoning = reasoning
-        self._facts = EngineFacts(max_model_len, version="sim", supports_priority=True)
+        self._facts = EngineFacts(
+            max_model_len,
+            version="sim",
+            supports_priority=True,
+            block_size=profile.block_size if profile.caches_prefixes else 0,
+            devices=profile.devices,
+            device=profile.device,
+        )
         self._scheduler = SimScheduler(profile)
         self._down: str | None = None
         self._crashed = asyncio.Event()
@@ -237,6 +233,7 @@ class SimEngine:
         return EngineStartError(f"engine {self.name!r} {self._down}", code=code)
 
     async def stats(self) -> EngineStats:
+        self._require_life()
         return self._scheduler.stats
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -264,13 +261,23 @@ class SimEngine:
                 if index < len(reply.tokens):
                     yield reply.delta(index)
             await self._fail(failure, reply.wanted)
-        is_wrong = failure is not None and failure.kind == "wrong_usage"
-        usage = Usage(calls=1) if is_wrong else reply.usage(len(tokens), sequence)
+        usage = Usage(
+            prompt_tokens=len(tokens),
+            completion_tokens=reply.wanted,
+            cached_tokens=sequence.cached_tokens or 0,
+            reasoning_tokens=reply.reasoning_tokens,
+            calls=1,
+        )
+        if failure is not None and failure.kind == "wrong_usage":
+            usage = Usage(calls=1)
         yield Delta(finish_reason=reply.finish_reason, usage=usage)
 
-    def _admit(self, failure: SimFailure | None) -> None:
+    def _require_life(self) -> None:
         if self._down is not None:
             raise EngineUnavailableError(f"engine {self.name!r} {self._down}; start it again")
+
+    def _admit(self, failure: SimFailure | None) -> None:
+        self._require_life()
         if self.is_asleep:
             raise EngineUnavailableError(f"engine {self.name!r} sleeps; wake it")
         if failure is None:
@@ -280,29 +287,14 @@ class SimEngine:
         if failure.kind == "overloaded":
             raise OverloadedError(f"engine {self.name!r} has too much to do, as planned")
 
-    def _reply(self, prompt: Prompt, prompt_tokens: int) -> "_Reply":
+    def _reply(self, prompt: Prompt, prompt_tokens: int) -> SimReply:
         room = self._facts.max_model_len - prompt_tokens
         if room < 1:
             raise ContextLengthError(
                 f"the context length of engine {self.name!r} is {self._facts.max_model_len} tokens "
                 f"and the prompt has {prompt_tokens}; shorten the prompt"
             )
-        limit = min(prompt.sampling.max_tokens or room, room)  # vLLM 0.32 cuts it too
-        text = self._script(prompt)
-        if prompt.schema is not None and not _is_json(text):
-            text = _obey(prompt.schema)
-        ends = [text.index(stop) for stop in prompt.sampling.stop if stop in text]
-        thoughts = tokenize(self._reasoning)
-        tokens = [*thoughts, *tokenize(text[: min(ends, default=len(text))])]
-        is_cut = len(tokens) > limit
-        return _Reply(tokens[:limit], min(len(thoughts), limit), "length" if is_cut else "stop")
-
-    def _script(self, prompt: Prompt) -> str:
-        if isinstance(self._text, str):
-            return self._text
-        if callable(self._text):
-            return self._text(prompt)
-        return self._text[min(len(self.calls), len(self._text)) - 1]
+        return self._speaker.reply(prompt, call=len(self.calls), room=room)
 
     @contextmanager
     def _serving(self, sequence: SimSequence) -> Iterator[None]:
@@ -345,45 +337,3 @@ class SimEngine:
     def _shut(self, why: str) -> None:
         self._down = why
         self._scheduler.fail(EngineError(f"engine {self.name!r} {why}", code="engine_died"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """What will be said: reasoning first, then text; at least one token, if only the end's."""
-
-    tokens: Sequence[str]
-    reasoning_tokens: int
-    finish_reason: FinishReason
-
-    @property
-    def wanted(self) -> int:
-        return max(1, len(self.tokens))
-
-    def delta(self, index: int) -> Delta:
-        token = self.tokens[index]
-        is_reasoning = index < self.reasoning_tokens
-        return Delta(reasoning=token) if is_reasoning else Delta(text=token)
-
-    def usage(self, prompt_tokens: int, sequence: SimSequence) -> Usage:
-        return Usage(
-            prompt_tokens=prompt_tokens,
-            completion_tokens=self.wanted,
-            cached_tokens=sequence.cached_tokens or 0,
-            reasoning_tokens=self.reasoning_tokens,
-            calls=1,
-        )
-
-
-def _obey(schema: Mapping[str, object]) -> str:
-    try:
-        return json.dumps(minimal_instance(schema))
-    except ValueError as error:
-        raise RequestError(f"response_format: {error}") from error
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True

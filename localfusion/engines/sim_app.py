@@ -22,7 +22,7 @@ from localfusion.errors import (
     ModelNotFoundError,
     RequestError,
 )
-from localfusion.types import Delta, Message, Prompt, SamplingParams, Usage
+from localfusion.types import Delta, Effort, Message, Prompt, SamplingParams, Usage
 
 ASGIMessage = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[ASGIMessage]]
@@ -98,7 +98,10 @@ async def render_metrics(engine: SimEngine) -> str:
     stats = await engine.stats()
     labels = f'{{engine="0",model_name="{engine.name}"}}'
     profile = engine.profile
-    config = f'{{block_size="{profile.block_size}",num_gpu_blocks="{profile.num_blocks}"}}'
+    config = (
+        f'{{block_size="{profile.block_size}",'
+        f'enable_prefix_caching="{profile.caches_prefixes}",num_gpu_blocks="{profile.num_blocks}"}}'
+    )
     values = {
         f"vllm:num_requests_running{labels}": stats.running,
         f"vllm:num_requests_waiting{labels}": stats.waiting,
@@ -131,7 +134,14 @@ def _read_prompt(body: Mapping[str, Any]) -> Prompt:
         sampling,
         schema=form.get("json_schema", {}).get("schema"),
         priority=body.get("priority", 0),
+        top_logprobs=body.get("top_logprobs", 0) if body.get("logprobs") else 0,
+        effort=_read_effort(body),
     )
+
+
+def _read_effort(body: Mapping[str, Any]) -> Effort | None:
+    switch = body.get("chat_template_kwargs") or {}
+    return "none" if switch.get("enable_thinking") is False else body.get("reasoning_effort")
 
 
 @dataclass(slots=True)
@@ -209,7 +219,8 @@ class _EventStream:
         part = {"content": delta.text} if delta.text else {"reasoning": delta.reasoning}
         if delta.finish_reason is not None:
             part = {"content": ""}
-        choice = {"index": 0, "delta": part, "finish_reason": delta.finish_reason}
+        choice: dict[str, object] = {"index": 0, "delta": part}
+        choice |= {"logprobs": _logprobs_body(delta), "finish_reason": delta.finish_reason}
         await self._send_chunk([choice])
         if delta.usage is not None:
             await self._send_chunk([], _usage_body(delta.usage))
@@ -237,6 +248,21 @@ class _EventStream:
         chunk = {"id": "chatcmpl-sim", "object": "chat.completion.chunk", "created": 0}
         body = {**chunk, "model": self._model, "choices": choices, "usage": usage}
         await self.send_data(json.dumps(body))
+
+
+def _logprobs_body(delta: Delta) -> dict[str, object] | None:
+    if not delta.top_logprobs:
+        return None
+    said = delta.text or delta.reasoning
+    places = [
+        {
+            "token": said,
+            "logprob": place[said],
+            "top_logprobs": [{"token": token, "logprob": value} for token, value in place.items()],
+        }
+        for place in delta.top_logprobs
+    ]
+    return {"content": places}
 
 
 def _usage_body(usage: Usage) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 
 
 def hash_blocks(tokens: Sequence[str], size: int) -> tuple[int, ...]:
@@ -23,12 +24,12 @@ class BlockPool:
             OrderedDict()
         )  # block hash -> users; the first go first
         self._private = 0
+        self._held = 0
 
     @property
     def usage(self) -> float:
         """Share of the blocks that requests hold, 0..1; what is only cached counts as free."""
-        held = sum(1 for users in self._users.values() if users)
-        return (held + self._private) / self._capacity
+        return (self._held + self._private) / self._capacity
 
     def share(self, hashes: Sequence[int]) -> int:
         """Take the leading blocks that are cached; return how many."""
@@ -40,12 +41,13 @@ class BlockPool:
 
     def reserve(self, blocks: int) -> bool:
         """Take private blocks, dropping least recently used cached ones; False if too few."""
-        idle = [block for block, users in self._users.items() if not users]
         missing = len(self._users) + self._private + blocks - self._capacity
-        if missing > len(idle):
+        if missing > len(self._users) - self._held:
             return False
-        for block in idle[: max(0, missing)]:
-            del self._users[block]
+        if missing > 0:
+            idle = (block for block, users in self._users.items() if not users)
+            for block in tuple(islice(idle, missing)):
+                del self._users[block]
         self._private += blocks
         return True
 
@@ -60,7 +62,10 @@ class BlockPool:
         self._private -= private
         for block in reversed(hashes):
             self._users[block] -= 1
+            self._held -= not self._users[block]
             self._users.move_to_end(block)
 
     def _take(self, block: int) -> None:
-        self._users[block] = self._users.get(block, 0) + 1
+        users = self._users.get(block, 0)
+        self._held += not users
+        self._users[block] = users + 1

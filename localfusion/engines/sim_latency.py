@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from localfusion.engines.base import EngineStats
+from localfusion.engines.base import Device, EngineStats
 from localfusion.engines.sim_blocks import BlockPool, hash_blocks
 from localfusion.errors import FusionError, OverloadedError
 
@@ -34,9 +34,11 @@ class SimProfile:
         max_num_queued_reqs: Requests that wait at most; more are refused.
         time_factor_under_load: How much slower each step is with ``max_num_seqs`` running.
         block_size: Tokens per block of the prefix cache.
+        caches_prefixes: Whether there is such a cache.
         num_blocks: Capacity; exhausted, the request that runs last is preempted and recomputed.
         start_seconds: From ``start()`` to ready.
         sleep_seconds, wake_seconds: Of both; it cannot sleep where the first is None.
+        devices, device: What it says that it occupies, see EngineFacts.
     """
 
     prefill_overhead: float = 0.0
@@ -48,10 +50,13 @@ class SimProfile:
     max_num_batched_tokens: int = 2048
     time_factor_under_load: float = 1.0
     block_size: int = 16
+    caches_prefixes: bool = True
     num_blocks: int = 8192
     start_seconds: float = 0.0
     sleep_seconds: float | None = None
     wake_seconds: float = 0.0
+    devices: int = 1
+    device: Device = "engine"
 
     def load(self, running: int) -> float:
         """Return the factor on every duration while ``running`` requests run."""
@@ -168,7 +173,9 @@ class SimScheduler:
         sequence = SimSequence(
             prompt_tokens=len(tokens),
             wanted=wanted,
-            blocks=hash_blocks(tokens, self.profile.block_size),
+            blocks=hash_blocks(tokens, self.profile.block_size)
+            if self.profile.caches_prefixes
+            else (),
             order=(priority, self._arrivals),
             rng=random.Random(seed),
             delay=delay,
@@ -248,13 +255,29 @@ class SimScheduler:
         return True
 
     def _plan_step(self, sequences: Sequence[SimSequence]) -> dict[SimSequence, int]:
-        """Return the prompt tokens that each request reads in this step; 0 means it decodes."""
+        """Return the prompt tokens that each request reads in this step, in order of admission.
+
+        One that decodes reads none, and neither does one for which nothing is left.
+        """
         takes: dict[SimSequence, int] = {}
         budget = self.profile.max_num_batched_tokens
         for sequence in sequences:
             takes[sequence] = min(sequence.unread, budget)
             budget -= takes[sequence]
+            self._publish(sequence, takes[sequence])
         return takes
+
+    def _publish(self, sequence: SimSequence, taken: int) -> None:
+        """Share the blocks that are full with the tokens that it reads now.
+
+        At once, as in vLLM: nobody else is admitted before the step ends, and a request that is
+        aborted meanwhile leaves them behind.
+        """
+        read = sequence.length - sequence.unread + taken
+        fresh = sequence.blocks[sequence.shared : read // self.profile.block_size]
+        self.pool.publish(fresh)
+        sequence.shared += len(fresh)
+        sequence.private -= len(fresh)
 
     def _step_seconds(self, takes: dict[SimSequence, int]) -> float:
         profile = self.profile
@@ -277,10 +300,6 @@ class SimScheduler:
         self._schedule()
 
     def _make_token(self, sequence: SimSequence) -> None:
-        fresh = sequence.blocks[sequence.shared :]
-        self.pool.publish(fresh)
-        sequence.shared += len(fresh)
-        sequence.private -= len(fresh)
         sequence.made += 1
         self._generated += 1
         sequence.wake()

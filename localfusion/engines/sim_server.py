@@ -7,6 +7,7 @@ Takes vLLM's command line; flags of vLLM that mean nothing here are ignored, on 
 
 import argparse
 import asyncio
+import json
 import logging
 import socket
 import sys
@@ -52,9 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-model-len", type=int, default=4096)
     parser.add_argument("--max-num-seqs", type=int)
     parser.add_argument("--block-size", type=int)
+    parser.add_argument("--max-num-batched-tokens", type=int)
+    parser.add_argument(
+        "--enable-prefix-caching", action=argparse.BooleanOptionalAction, default=True
+    )
     parser.add_argument("--text", default=DEFAULT_TEXT, help="what it says")
     parser.add_argument("--echo", action="store_true", help="say the last message instead")
     parser.add_argument("--reasoning", default="", help="what it says before, as reasoning")
+    parser.add_argument("--verdict", type=json.loads, help="JSON: probability of each first token")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds to the first token")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="instant")
     parser.add_argument("--start-seconds", type=float)
@@ -71,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 def _build_engine(args: argparse.Namespace) -> SimEngine:
     given = {
         "max_num_seqs": args.max_num_seqs,
+        "max_num_batched_tokens": args.max_num_batched_tokens,
         "block_size": args.block_size,
+        "caches_prefixes": args.enable_prefix_caching,
         "start_seconds": args.start_seconds,
     }
     profile = replace(PROFILES[args.profile], **{k: v for k, v in given.items() if v is not None})
@@ -87,6 +95,7 @@ def _build_engine(args: argparse.Namespace) -> SimEngine:
         profile=profile,
         failure=lambda _: failure if len(engine.calls) > args.after_calls else None,
         reasoning=args.reasoning,
+        verdict=args.verdict,
         max_model_len=args.max_model_len,
     )
     if args.start_failure is not None:

@@ -104,7 +104,11 @@ class VLLMEngine:
         self._client = OpenAIEngine(
             name,
             uds=self._socket,
-            facts=EngineFacts(slot.max_model_len),
+            facts=EngineFacts(
+                slot.max_model_len,
+                devices=len(slot.devices or slot.cores) or 1,
+                device="gpu" if slot.devices else "cpu",
+            ),
             idle_timeout=IDLE_SECONDS,
         )
 

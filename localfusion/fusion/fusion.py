@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
 
-from localfusion.config import SLUG_PREFIX, Member, Preset, nearest
+from localfusion.config import SLUG_PREFIX, Member, Preset, Rates, nearest
 from localfusion.engines.base import Engine
 from localfusion.errors import (
     STARTING,
@@ -18,12 +18,18 @@ from localfusion.errors import (
     RequestError,
 )
 from localfusion.events import Event, RunCompleted, RunFailed, RunStarted
-from localfusion.fusion.policies import POLICIES, check_policy
-from localfusion.fusion.run import MIN_ROOM, Run, count_tokens
-from localfusion.types import Answer, Request
+from localfusion.fusion.answering import Answering, Joules
+from localfusion.fusion.calls import MIN_ROOM, Calls, count_tokens
+from localfusion.fusion.changes import changed, check_policy
+from localfusion.fusion.judge_pace import JudgePace
+from localfusion.fusion.policies import POLICIES, members_of
+from localfusion.fusion.run import Run
+from localfusion.types import Answer, Request, Stage
 
 EVENT_BUFFER = 1024
 """Events that may wait for a slow reader; then the run waits too, and memory stays flat."""
+
+JUDGE_STAGES: tuple[Stage, ...] = ("verdict", "analysis", "synthesis")
 
 HOSTED_SLUG, HOSTED_FAST_SLUG = "openrouter/fusion", "openrouter/fusion-flash"
 
@@ -42,12 +48,14 @@ class Fusion:
         default_preset: Used for the hosted service's slug.
         observers: Each is called with every event of every run; must not block.
         lease: Where each run gets its engines from; None: ``engines`` themselves.
+        rates: What the engines' work costs.
+        joules: Reads the machine's energy counter, None where it has none.
 
     Raises:
         ConfigError: a preset names no policy or options that its policy does not take.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what it answers with, and four things that may be given
         self,
         engines: Mapping[str, Engine],
         presets: Mapping[str, Preset],
@@ -55,14 +63,19 @@ class Fusion:
         default_preset: str,
         observers: Iterable[Observer] = (),
         lease: Lease | None = None,
+        rates: Rates | None = None,
+        joules: Joules = lambda: None,
     ) -> None:
         for name, preset in presets.items():
-            check_policy(name, preset.policy, preset.options)
+            check_policy(preset, where=f"presets.{name}")
         self.engines = engines
         self.presets = presets
         self.default_preset = default_preset
         self._observers: Sequence[Observer] = tuple(observers)
         self._lease: Lease = lease or (lambda _: nullcontext(self.engines))
+        self._rates = rates
+        self._joules = joules
+        self._paces: dict[str, JudgePace] = {}
 
     def resolve(self, name: str) -> tuple[str, Preset]:
         """Find the preset behind a request's model name; a model becomes a preset of itself.
@@ -105,11 +118,13 @@ class Fusion:
 
         Raises:
             RequestError: before the first event, when nothing can be asked: an unknown model, no
-                messages, a prompt too long for a member or the judge.
+                messages, a change that the preset cannot have, a prompt too long for a member or
+                the judge.
             EngineUnavailableError: likewise, while engines start or when no member lives.
             OverloadedError: likewise, while engines have as many calls as they may have.
         """
         name, preset = self.resolve(request.model)
+        preset = changed(preset, request.changes)
         if not request.messages:
             raise RequestError("messages is empty; send at least one message", param="messages")
         async with (
@@ -123,9 +138,10 @@ class Fusion:
         self, name: str, preset: Preset, request: Request, engines: Mapping[str, Engine]
     ) -> AsyncGenerator[Event, None]:
         counts = await _count(preset, request, engines)
-        if request.sampling.seed is None:
-            seeded = replace(request.sampling, seed=secrets.randbits(31))
-            request = replace(request, sampling=seeded)
+        seed = request.sampling.seed
+        if seed is None:
+            seed = secrets.randbits(31)
+            request = replace(request, sampling=replace(request.sampling, seed=seed))
 
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         room = asyncio.Semaphore(EVENT_BUFFER)
@@ -136,9 +152,21 @@ class Fusion:
                 observer(event)
             events.put_nowait(event)
 
-        run = Run(uuid.uuid4().hex, request, name, preset, engines, counts, emit)
+        calls = Calls(engines, counts, seed, preset.deadline)
+        answering = Answering(
+            uuid.uuid4().hex,
+            name,
+            preset.policy,
+            seed,
+            calls,
+            emit,
+            rates=self._rates,
+            joules=self._joules,
+        )
+        pace = self._paces.setdefault(name, JudgePace())
+        run = Run(request, preset, calls, answering, pace)
         # A generator may not yield inside a TaskGroup (PEP 789): this task alone is owned by hand.
-        task = asyncio.create_task(_drive(run))  # noqa: TID251
+        task = asyncio.create_task(_drive(run, answering, pace))  # noqa: TID251
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
@@ -151,9 +179,16 @@ class Fusion:
 
 
 def _calls_at_once(preset: Preset) -> list[str]:
-    """Return each model as often as a run may call it at once; the judge comes after the panel."""
-    calls = [member.model for member in preset.panel for _ in range(member.n)]
-    return calls if preset.judge is None or preset.judge in calls else [*calls, preset.judge]
+    """Return each model as often as a run may call it at once.
+
+    The judge comes after the panel, but may read ahead beside it.
+    """
+    calls = [*members_of(preset)]
+    # Whom the policy may not ask is leased too, for its tokens are counted.
+    calls += [m.model for m in preset.panel if m.model not in calls]
+    if preset.judge is not None and (preset.prefill or preset.judge not in calls):
+        calls.append(preset.judge)
+    return calls
 
 
 async def _count(preset: Preset, request: Request, engines: Mapping[str, Engine]) -> dict[str, int]:
@@ -189,16 +224,22 @@ async def _count(preset: Preset, request: Request, engines: Mapping[str, Engine]
     return {model: count for model, count in counts.items() if count is not None}
 
 
-async def _drive(run: Run) -> None:
+async def _drive(run: Run, answering: Answering, pace: JudgePace) -> None:
     preset = run.preset
     judge = None if preset.policy == "single" else preset.judge
-    members = tuple(member.model for member in preset.panel for _ in range(member.n))
-    await run.emit(
-        RunStarted(preset=run.preset_name, policy=preset.policy, members=members, judge=judge)
+    await answering.emit(
+        RunStarted(
+            preset=answering.preset_name,
+            policy=preset.policy,
+            members=members_of(preset),
+            judge=judge,
+        )
     )
     try:
         answer = await POLICIES[preset.policy](run, **preset.options)
     except FusionError as error:
-        await run.emit(RunFailed(error=error))
+        await answering.emit(RunFailed(error=error))
     else:
-        await run.emit(RunCompleted(answer=answer))
+        if answer.judging is not None and answer.exit is None and answer.status != "panel_only":
+            pace.note(sum(answer.stages[s].seconds for s in JUDGE_STAGES if s in answer.stages))
+        await answering.emit(RunCompleted(answer=answer))

@@ -1,158 +1,198 @@
-"""The judge: reads anonymous drafts, compares them as JSON, is asked for the answer.
+"""The judge of one run: verdict, analysis and answer over the same prompt, and what to trust of it.
 
-Letters inside, candidates' names outside; the decoder is bound to the JSON schema.
+Its calls never end a run before the answer's first word: each gives what it has, or None and why.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
+from localfusion.config import Preset
+from localfusion.errors import ContextLengthError, FusionError, JudgeError
+from localfusion.fusion.analysis import named, parse, schema_for
+from localfusion.fusion.calls import DEADLINE, MIN_ROOM, Calls, Reading, Tell
+from localfusion.fusion.drafts import Draft, Drafts
+from localfusion.fusion.fit import Measured, fit
+from localfusion.fusion.inline import TOKENS as INLINE_TOKENS
+from localfusion.fusion.verdict import TOP_LOGPROBS, UNCLEAR_MARGIN, average, read_verdict
+from localfusion.types import (
+    Analysis,
+    Message,
+    Prompt,
+    SamplingParams,
+    Stage,
+    TruncatedDraft,
+    Verdict,
+)
 
-from localfusion.errors import JudgeError
-from localfusion.fusion.prompts import LABELS, extend, judge_block, mark, neutralize, render
-from localfusion.types import Analysis, Candidate, Message
-
-CHARACTERS_PER_TOKEN = 3
-"""Of JSON in the tokenizers of small models, cautiously; English prose has about four."""
-MAX_ENTRIES = 8
-"""Of each of the five lists."""
-REPEATED_CHARACTERS = 1000
-"""A question up to this long stands behind the drafts once more: small models lose it otherwise."""
-SENTENCE = 80
-"""Characters that an entry should be able to have."""
+PRIORITY = -10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Judge:
-    """The judge's view of one run: the conversation and the usable candidates.
+    """Reads the drafts of one run; made when the panel has settled.
 
     Attributes:
-        names: What each candidate is called outside, in the same order.
-        nonce: Hex code in the marks around the drafts; the panel never sees it.
+        model: Who judges; another one after ``replace_with``.
+        names: What the candidates are called outside, by index.
+        truncated: Drafts that were cut to fit its window.
     """
 
-    conversation: tuple[Message, ...]
-    candidates: tuple[Candidate, ...]
-    names: tuple[str, ...]
-    nonce: str
+    calls: Calls
+    preset: Preset
+    model: str
+    drafts: Drafts
+    names: Sequence[str]
+    truncated: tuple[TruncatedDraft, ...] = ()
 
-    def analysis_messages(self) -> tuple[Message, ...]:
-        return self._with_tail(render("analyze"))
-
-    def synthesis_messages(self, analysis: Analysis | None) -> tuple[Message, ...]:
-        notes = None
-        if analysis is not None:
-            notes = neutralize(analysis.model_dump_json(), self.nonce)
-        asked = next((m.content for m in reversed(self.conversation) if m.role == "user"), "")
-        question = asked if 0 < len(asked) <= REPEATED_CHARACTERS else None
-        return self._with_tail(render("synthesize", analysis=notes, question=question))
-
-    @property
-    def stop(self) -> str:
-        """What no answer may contain: a weak judge that copies a draft is ended by its mark."""
-        return mark(self.nonce)
-
-    def _with_tail(self, tail: str) -> tuple[Message, ...]:
-        return extend(self.conversation, judge_block(self.candidates, self.nonce) + tail)
-
-    def schema(self, max_tokens: int) -> Mapping[str, object]:
-        """Return Analysis' JSON schema with drafts named by letter, bounded to fit ``max_tokens``.
-
-        Without bounds a small judge fills its first list until its tokens are used up, and the
-        object never closes. As many entries are allowed as leave each string a sentence.
-        """
-        for entries in range(MAX_ENTRIES, 0, -1):
-            schema = self._schema(entries)
-            skeleton, strings = _size(schema, schema)
-            length = (max_tokens * CHARACTERS_PER_TOKEN - skeleton) // strings
-            if length >= SENTENCE:
-                break
-        for node in _nodes(schema):
-            if node.get("type") == "string":
-                node["maxLength"] = max(length, SENTENCE // 4)
-        return schema
-
-    def _schema(self, entries: int) -> dict[str, Any]:
-        schema: dict[str, Any] = Analysis.model_json_schema()
-        labels = list(LABELS[: len(self.candidates)])
-        for node in _nodes(schema):
-            if node.get("type") == "array":
-                node["maxItems"] = entries
-        for part in ("Stance", "UniqueInsight"):
-            schema["$defs"][part]["properties"]["model"] = {"enum": labels}
-        stances = schema["$defs"]["Contradiction"]["properties"]["stances"]
-        models = schema["$defs"]["PartialCoverage"]["properties"]["models"]
-        stances["maxItems"] = models["maxItems"] = len(labels)
-        models["items"] = {"enum": labels}
-        return schema
-
-    def parse(self, text: str) -> Analysis:
-        """Return the analysis as the judge gave it, drafts named by letter.
+    async def fit(self, answer_tokens: int) -> None:
+        """Cut the drafts so that they, the analysis and the answer fit the window together.
 
         Raises:
-            JudgeError: empty, not JSON, not of the schema, or it names a draft that does not exist.
+            ContextLengthError: not even the beginnings of all drafts fit.
+            EngineError: the engine is not there.
         """
-        if not text.strip():
-            raise JudgeError("the judge's analysis is empty", code="judge_empty_completion")
-        try:
-            analysis = Analysis.model_validate_json(text)
-        except ValidationError as error:
-            kind = error.errors()[0]["type"]
-            code = "judge_not_valid_json" if kind == "json_invalid" else "judge_schema_mismatch"
-            raise JudgeError(f"the judge's analysis is unusable: {kind}", code=code) from error
-        try:
-            self.named(analysis)
-        except KeyError as error:
+        window = self.calls.engines[self.model].facts.max_model_len
+        # An answer may be allowed more tokens than it takes; drafts come before that.
+        reserve = min(answer_tokens + self.preset.analysis_max_tokens, window // 2)
+        whole = await self._count(self.drafts.synthesis_prompt(None, has_inline=True))
+        if whole is None or whole + reserve <= window:
+            return
+        measured = [await self._measure(draft) for draft in self.drafts.drafts]
+        room = window - reserve - whole + sum(m.text + m.trace for m in measured)
+        kept, self.truncated = fit(measured, room)
+        if not kept:
+            raise ContextLengthError(
+                f"the drafts do not fit into the {window} tokens of judge {self.model}"
+            )
+        self.drafts = replace(self.drafts, drafts=kept)
+
+    async def _measure(self, draft: Draft) -> Measured:
+        text = await self._count((Message("user", draft.text),))
+        trace = await self._count((Message("user", draft.trace),)) if draft.trace else 0
+        return Measured(draft, text or 0, trace or 0)
+
+    async def _count(self, messages: tuple[Message, ...]) -> int | None:
+        return await self.calls.count(self.model, messages)
+
+    async def verdict(self, *, both_orders: bool | None) -> Verdict:
+        """Choose among the drafts in one token.
+
+        Args:
+            both_orders: Ask in the reversed order too; None: when the first verdict is unclear.
+
+        Raises:
+            FusionError: it is unusable; the cause has been noted.
+        """
+        first = await self._one_verdict(self.drafts, 0)
+        if both_orders is None:
+            both_orders = first.margin < UNCLEAR_MARGIN
+        if not both_orders:
+            return first
+        turned = replace(self.drafts, drafts=self.drafts.drafts[::-1])
+        return average(first, await self._one_verdict(turned, 1))
+
+    async def _one_verdict(self, drafts: Drafts, place: int) -> Verdict:
+        seed = self.calls.seed("verdict", place)
+        sampling = SamplingParams(temperature=0, max_tokens=1, seed=seed)
+        prompt = Prompt(
+            drafts.verdict_prompt(),
+            sampling,
+            priority=PRIORITY,
+            top_logprobs=TOP_LOGPROBS,
+            effort="none",
+        )
+        reading = Reading()
+        await self._timed("verdict", reading, self.calls.read(self.model, prompt, reading))
+        if not reading.top_logprobs:
             raise JudgeError(
-                f"the judge's analysis names a draft {error} that does not exist",
-                code="judge_schema_mismatch",
-            ) from error
-        return analysis
+                f"{self.model} tells no probabilities, so it gives no verdict",
+                code="judge_empty_completion",
+            )
+        return read_verdict(reading.top_logprobs, drafts.labels)
+
+    async def analyze(self) -> Analysis:
+        """Compare the drafts in five parts; the result names them by letter.
+
+        Raises:
+            FusionError: it is unusable, also when asked again.
+        """
+        try:
+            return await self._one_analysis(0)
+        except JudgeError:
+            if self.calls.left <= 0:
+                raise
+            return await self._one_analysis(1)
+
+    async def _one_analysis(self, place: int) -> Analysis:
+        cap, labels = self.preset.analysis_max_tokens, list(self.drafts.labels)
+        prompt = await self._prompt(
+            self.drafts.analysis_prompt(), SamplingParams(), cap, self.calls.seed("judge", place)
+        )
+        reading = Reading()
+        prompt = replace(prompt, schema=schema_for(labels, cap))
+        await self._timed("analysis", reading, self.calls.read(self.model, prompt, reading))
+        return parse(reading.text, labels)
 
     def named(self, analysis: Analysis) -> Analysis:
         """Put candidates' names in place of letters, for everyone but the judge."""
-        names = dict(zip(LABELS, self.names, strict=False))
-        content = analysis.model_dump()
-        for contradiction in content["contradictions"]:
-            for stance in contradiction["stances"]:
-                stance["model"] = names[stance["model"]]
-        for part in content["partial_coverage"]:
-            part["models"] = [names[label] for label in part["models"]]
-        for part in content["unique_insights"]:
-            part["model"] = names[part["model"]]
-        return Analysis.model_validate(content)
+        return named(analysis, {k: self.names[i] for k, i in self.drafts.labels.items()})
+
+    async def write(
+        self,
+        sampling: SamplingParams,
+        reading: Reading,
+        tell: Tell,
+        *,
+        notes: str | None,
+        has_inline: bool,
+    ) -> None:
+        """Write the answer.
+
+        Raises:
+            FusionError: it failed; ``reading`` has what came before.
+        """
+        messages = self.drafts.synthesis_prompt(notes, has_inline=has_inline)
+        cap = (sampling.max_tokens or self.preset.answer_max_tokens) + INLINE_TOKENS * has_inline
+        sampling = replace(sampling, max_tokens=cap, stop=(*sampling.stop, self.drafts.stop))
+        prompt = await self._prompt(messages, sampling, cap, self.calls.seed("judge"))
+        work = self.calls.read(self.model, prompt, reading, tell)
+        await self._timed("synthesis", reading, work)
+
+    async def _prompt(
+        self, messages: tuple[Message, ...], sampling: SamplingParams, cap: int, seed: int
+    ) -> Prompt:
+        count = await self._count(messages)
+        window = self.calls.engines[self.model].facts.max_model_len
+        if count is not None and window - count < MIN_ROOM:
+            raise ContextLengthError(
+                f"conversation and drafts take {count} of the {window} tokens of judge {self.model}"
+            )
+        sampling = replace(
+            self.calls.capped(self.model, sampling, count, cap),
+            temperature=sampling.temperature or 0.0,
+            seed=seed,
+        )
+        return Prompt(messages, sampling, priority=PRIORITY)
+
+    async def _timed(self, stage: Stage, reading: Reading, work: Awaitable[None]) -> None:
+        """Do a call and note what it took, however it ends."""
+        ledger = self.calls.ledger
+        began = self.calls.now
+        try:
+            await work
+        finally:
+            now = self.calls.now
+            first = None if reading.first is None else reading.first - began
+            ledger.stage(stage, now - began, reading.usage, first)
+            if stage == "synthesis" and first is not None:
+                ledger.wait("judge_prefill", first)
+                ledger.wait(stage, now - began - first)
+            else:
+                ledger.wait("judge_prefill" if stage == "synthesis" else stage, now - began)
 
 
-def candidate_names(candidates: Sequence[Candidate]) -> list[str]:
-    """Name candidates by model; repeated ones ``name``, ``name#2``, ``name#3``."""
-    seen: dict[str, int] = {}
-    names = []
-    for candidate in candidates:
-        count = seen[candidate.model] = seen.get(candidate.model, 0) + 1
-        names.append(candidate.model if count == 1 else f"{candidate.model}#{count}")
-    return names
-
-
-def _size(node: dict[str, Any], root: dict[str, Any]) -> tuple[int, int]:
-    """Return characters around the strings, and strings, of the largest value of a schema."""
-    if "$ref" in node:
-        return _size(root["$defs"][node["$ref"].rsplit("/", 1)[1]], root)
-    if "enum" in node:
-        return 4, 0  # "A",
-    if node["type"] == "array":
-        around, strings = _size(node["items"], root)
-        return 3 + around * node["maxItems"], strings * node["maxItems"]
-    if node["type"] == "object":
-        parts = [_size(part, root) for part in node["properties"].values()]
-        keys = sum(len(key) + 4 for key in node["properties"])
-        return 3 + keys + sum(part[0] for part in parts), sum(part[1] for part in parts)
-    return 3, 1
-
-
-def _nodes(value: object) -> list[dict[str, object]]:
-    if isinstance(value, dict):
-        return [value, *(node for child in value.values() for node in _nodes(child))]
-    if isinstance(value, list):
-        return [node for child in value for node in _nodes(child)]
-    return []
+def judge_code(error: FusionError) -> str:
+    """Return the reason that an answer gives for a failure of its judge."""
+    if error.code.startswith("judge_") or error.code in (DEADLINE, "context_length_exceeded"):
+        return error.code
+    return "judge_upstream_error"

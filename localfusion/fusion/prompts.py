@@ -1,7 +1,11 @@
-"""The judge's prompt: a conversation whose last user turn is extended, and only ever at its end.
+"""Prompts: the judge's, which only ever grows at its end, and what members are asked besides.
 
-Conversation, rules, drafts, tail: analysis and synthesis differ in the tail alone, so the second
-call finds the first one's prefix in the engine's cache.
+The judge's prompt is a conversation whose last user turn goes on: rules, drafts, tail. Verdict,
+analysis and synthesis differ in the tail alone, and the prompt with k drafts is a text prefix of
+the one with k+1, so that what one call has read the next one finds in the engine's cache.
+
+Every part begins with a line break and ends with a letter: the tokenizers of current models put no
+token across such a seam (tests/real/test_tokenizers.py).
 """
 
 import re
@@ -11,15 +15,28 @@ from functools import cache
 from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from localfusion.types import Candidate, Message
+from localfusion.config import Perturbation
+from localfusion.types import Message
 
 LABELS = "ABCDEFGH"
+SYNTHESIZE = "S"
+"""The verdict that no draft is good enough alone."""
+TRACE_CHARACTERS = 4000
+"""Of its own thoughts that a member is shown when it is asked again for an answer."""
+
+PERTURBATIONS: dict[Perturbation, str] = {
+    "reworded": "Before answering, put the task into your own words for yourself.",
+    "second_method": "Check the answer by a second, different method before you give it.",
+    "assumptions": "First list what you assume and what is given, then answer.",
+    "backwards": "Work backwards from what is asked to what is given, then answer.",
+}
+"""Sentences at the very end of the question, so that all samples share what precedes them."""
 
 # What a chat template or a reader could take for structure. A draft that contains one is defused,
 # not refused: the text stays readable and means the same.
 _CONTROL = re.compile(
-    r"<(?=\||/?(?:think|tool_call|s|bos|eos|start_of_turn|end_of_turn|im_start|im_end)\b)"
-    r"|\[(?=/?INST\]|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]|[0-9a-f]{8} )",
+    r"<(?=\||/?(?:think|analysis|tool_call|s|bos|eos|start_of_turn|end_of_turn|im_start|im_end)\b)"
+    r"|\[(?=/?INST\]|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]|[0-9a-f]{8}[\] ])",
     re.IGNORECASE,
 )
 
@@ -31,6 +48,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         undefined=StrictUndefined,
         autoescape=False,  # prompts are text, not pages
         keep_trailing_newline=True,
+        auto_reload=False,  # no look at the files for every prompt
     )
 
 
@@ -39,7 +57,7 @@ def render(template: str, **values: object) -> str:
 
 
 def mark(nonce: str) -> str:
-    """Return how every mark around a draft begins, as the template writes it; nothing else does."""
+    """Return how every mark of the judge's prompt begins; nothing else in it does."""
     return f"[{nonce}"
 
 
@@ -51,6 +69,11 @@ def neutralize(text: str, nonce: str) -> str:
     """
     while nonce in text:  # removing it once can join the halves of another
         text = text.replace(nonce, "")
+    return defuse(text)
+
+
+def defuse(text: str) -> str:
+    """Put a space behind what could open a control token, a role tag or a mark."""
     return _CONTROL.sub(lambda match: match[0] + " ", text).strip()
 
 
@@ -65,16 +88,13 @@ def extend(conversation: Sequence[Message], block: str) -> tuple[Message, ...]:
     return (*before, Message("user", last.content + block))
 
 
-def judge_block(candidates: Sequence[Candidate], nonce: str) -> str:
-    """Render rules and drafts: all that precedes the tail."""
-    drafts = (
-        render(
-            "draft",
-            label=LABELS[place],
-            nonce=nonce,
-            unfinished=candidate.finish_reason != "stop",
-            text=neutralize(candidate.text, nonce),
-        )
-        for place, candidate in enumerate(candidates)
-    )
-    return render("judge", count=len(candidates), nonce=nonce) + "".join(drafts)
+def perturb(conversation: Sequence[Message], how: Perturbation | None) -> tuple[Message, ...]:
+    """Ask the same in another way; None: exactly the same."""
+    if how is None:
+        return tuple(conversation)
+    return extend(conversation, f"\n\n{PERTURBATIONS[how]}")
+
+
+def rescue(conversation: Sequence[Message], reasoning: str) -> tuple[Message, ...]:
+    """Ask a member again that has thought and not answered."""
+    return extend(conversation, render("rescue", thoughts=defuse(reasoning[-TRACE_CHARACTERS:])))

@@ -1,377 +1,401 @@
 """One request on its way, and the verbs that are all a policy can do with it."""
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from localfusion.config import Member, Preset
-from localfusion.engines.base import Engine
-from localfusion.errors import (
-    ASLEEP,
-    ContextLengthError,
-    EngineError,
-    EngineTimeoutError,
-    EngineUnavailableError,
-    FusionError,
-    JudgeError,
-    QuorumError,
-)
+from localfusion.errors import FusionError, JudgeError
 from localfusion.events import (
     AnalysisCompleted,
     AnalysisStarted,
-    AnswerDelta,
-    AnswerStarted,
     Event,
+    PanelCompleted,
+    PolicyChosen,
+    SynthesisStarted,
+    VerdictCompleted,
 )
-from localfusion.fusion.judge import Judge, candidate_names
-from localfusion.fusion.panel import Call, Enough, ask_panel
+from localfusion.fusion.analysis import candidate_names
+from localfusion.fusion.answering import Answering, Wholeness
+from localfusion.fusion.calls import DEADLINE, Calls, Reading
+from localfusion.fusion.drafts import Drafts, Order
+from localfusion.fusion.extract import Extractor
+from localfusion.fusion.judge import Judge, judge_code
+from localfusion.fusion.judge_pace import JudgePace
+from localfusion.fusion.members import plan_calls
+from localfusion.fusion.panel import Call, Emit, Enough, Panel, Settled, ask_panel, never, nobody
+from localfusion.fusion.prefill import Prefill
+from localfusion.fusion.routing import DEFAULT_RULES, Routing, Rules, route
 from localfusion.types import (
     Analysis,
     Answer,
     Candidate,
-    Delta,
-    FinishReason,
-    Message,
+    Check,
+    Exit,
+    Judging,
     Prompt,
     Request,
-    SamplingParams,
-    Stage,
-    StageTiming,
-    Status,
     Usage,
+    Verdict,
 )
-
-JUDGE_PRIORITY = -10
-PANEL_TEMPERATURE = 0.7
-"""Of members that name none; arXiv 2502.00674 samples at 0.7."""
-PANEL_SHARE = 0.75
-"""Part of the deadline after which the panel is cut, so that the judge still has time."""
-MIN_ROOM = 16
-"""Tokens of answer that must fit behind a prompt; below, the prompt counts as too long."""
-DEADLINE = "deadline_exceeded"
-
-
-@dataclass(slots=True)
-class _Reading:
-    """A judge's or writer's text while it streams."""
-
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    finish_reason: FinishReason = "stop"
-    usage: Usage = field(default_factory=lambda: Usage(calls=1))
-    has_begun: bool = False
-
-    def add(self, delta: Delta) -> None:
-        self.text.append(delta.text)
-        self.reasoning.append(delta.reasoning)
-        self.finish_reason = delta.finish_reason or self.finish_reason
-        self.usage = delta.usage or self.usage
 
 
 class Run:
     """One request: its preset, its engines, its clock. Made by Fusion; policies call the verbs.
 
-    Args:
-        counts: Tokens of the conversation for each model that could count them.
-        emit: Takes the events, in order.
+    Attributes:
+        request: With a seed.
+        preset: With the request's changes.
+        is_settled: The panel was cut because the others could change nothing more.
     """
 
-    def __init__(  # noqa: PLR0913  Fusion alone calls it, each value is one fact of the run
-        self,
-        run_id: str,
-        request: Request,
-        preset_name: str,
-        preset: Preset,
-        engines: Mapping[str, Engine],
-        counts: Mapping[str, int],
-        emit: Callable[[Event], Awaitable[None]],
+    def __init__(
+        self, request: Request, preset: Preset, calls: Calls, answering: Answering, pace: JudgePace
     ) -> None:
-        self.run_id = run_id
         self.request = request
-        self.preset_name = preset_name
         self.preset = preset
-        self._engines = engines
-        self._counts = counts
-        self._emit_to = emit
-        self._clock = asyncio.get_running_loop().time
-        self._began = self._clock()
-        self._deadline = self._began + preset.deadline
-        self._candidates: tuple[Candidate, ...] = ()
-        self._analysis: Analysis | None = None
+        self.is_settled = False
+        self._calls = calls
+        self._answering = answering
+        self._pace = pace
+        self._emit: Emit = answering.emit
+        self._placed: tuple[int, ...] = ()
+        self._judge: Judge | None = None
         self._analysis_failure: str | None = None
-        self._judge_error: str | None = None
-        self._stages: dict[Stage, StageTiming] = {}
-
-    async def emit(self, event: Event) -> None:
-        """Stamp an event with the run and its time, and pass it on."""
-        await self._emit_to(replace(event, run_id=self.run_id, at=self._clock() - self._began))
 
     # The verbs.
 
-    async def ask(self) -> tuple[Candidate, ...]:
-        """Ask the whole panel at once; return the usable candidates in the preset's order.
+    async def ask(
+        self,
+        members: Sequence[Member] | None = None,
+        *,
+        references: Sequence[Candidate] = (),
+        settled: Settled = never,
+        prefill: bool = True,
+    ) -> tuple[Candidate, ...]:
+        """Ask some members, the preset's whole panel by default, all at once.
+
+        Args:
+            members: Whom to ask.
+            references: Earlier candidates that they are to read, anonymous.
+            settled: Given the usable candidates so far, whether to wait for no more.
+            prefill: Whether the judge may read along.
+
+        Returns:
+            What can be judged, in the order in which the judge is to read it: usable candidates and
+            unfinished texts of stragglers.
 
         Raises:
-            QuorumError: nobody gave a usable answer; the message has each member's reason.
+            QuorumError: nobody gave anything; the message has each member's reason.
         """
-        began = self._clock()
-        total = self.preset.candidates
-        enough = Enough(
-            quorum=min(total, self.preset.quorum or max(2, total - 1)),
-            grace=self.preset.grace,
-            deadline=self._began + PANEL_SHARE * self.preset.deadline,
+        members = self.preset.panel if members is None else members
+        first = len(self._answering.candidates)
+        messages = self._blank().referring(references) if references else self.request.messages
+        calls = plan_calls(
+            self._calls,
+            members,
+            messages,
+            first=first,
+            max_tokens=self.preset.panel_max_tokens,
+            is_counted=not references,
         )
-        self._candidates = await ask_panel(self._calls(), enough, self.emit)
-        usage = sum((c.usage for c in self._candidates), Usage())
-        self._stages["panel"] = StageTiming(self._clock() - began, replace(usage, calls=total))
-        usable = tuple(c for c in self._candidates if c.is_usable)
-        if not usable:
-            reasons = "; ".join(f"{c.model}: {c.error}" for c in self._candidates)
-            raise QuorumError(f"no member of the panel answered: {reasons}")
-        return usable
+        reserve = self._pace.reserve(self._calls.deadline)
+        enough = Enough(
+            quorum=self._quorum(len(calls)),
+            grace=self.preset.grace,
+            limit=max(0.0, self._calls.left - reserve),
+            keeps_partial=self.preset.partial == "keep",
+            settled=settled,
+        )
+        indices = [call.index for call in calls]
+        order = Order(self.preset.order, indices, self._calls.seed("order"))
+        panel = await self._ask_panel(calls, enough, order, prefill=prefill)
+        self._note(panel)
+        self._answering.candidates += panel.candidates
+        self._placed = tuple(candidate.index for candidate in order.placed)
+        self._judge = None
+        if not order.placed:
+            raise nobody(panel.candidates)
+        return tuple(order.placed)
+
+    async def check(self, candidate: Candidate, check: Check) -> Candidate:
+        """Note what came of running a candidate's answer."""
+        checked = replace(candidate, checks=(*candidate.checks, check))
+        self._answering.candidates = tuple(
+            checked if c.index == candidate.index else c for c in self._answering.candidates
+        )
+        await self._answering.checked(candidate.index, check)
+        return checked
+
+    async def verdict(
+        self, candidates: Sequence[Candidate], *, both_orders: bool | None = None
+    ) -> Verdict | None:
+        """Let the judge choose in one token; None if it gives nothing usable, which is reported.
+
+        Args:
+            candidates: To choose among.
+            both_orders: Also in the reversed order; None: if the first is unclear and the preset
+                wants to know the agreement.
+        """
+        verdict, failure = None, None
+        if both_orders is None:
+            both_orders = None if self.preset.agreement else False
+        try:
+            judge = await self._judge_of(candidates)
+            verdict = await judge.verdict(both_orders=both_orders)
+            self._judging = replace(self._judging, verdict=verdict, agreement=verdict.agreement)
+        except FusionError as error:
+            failure = str(error)
+        await self._emit(
+            VerdictCompleted(judge=self._judging.model, verdict=verdict, error=failure)
+        )
+        return verdict
 
     async def analyze(self, candidates: Sequence[Candidate]) -> Analysis | None:
         """Let the judge compare the drafts; None if it gives nothing usable, which is reported.
 
         The result names drafts by letter, for ``synthesize``; events and answer have names.
         """
-        judge, model = self._judge(candidates), self._judge_name
-        await self.emit(AnalysisStarted(judge=model))
-        began, reading = self._clock(), _Reading()
-        cap = self.preset.analysis_max_tokens
-        error: str | None = None
-        lettered: Analysis | None = None
+        await self._emit(AnalysisStarted(judge=self._judging.model))
+        lettered, failure = None, None
         try:
-            prompt = await self._judge_prompt(judge.analysis_messages(), SamplingParams(), cap)
-            await self._read(model, replace(prompt, schema=judge.schema(cap)), reading)
-            lettered = judge.parse("".join(reading.text))
-            self._analysis = judge.named(lettered)
-        except FusionError as failure:
-            error, self._analysis_failure = str(failure), _judge_code(failure)
-        self._stages["analysis"] = StageTiming(self._clock() - began, reading.usage)
-        await self.emit(AnalysisCompleted(analysis=self._analysis, error=error))
+            judge = await self._judge_of(candidates)
+            lettered = await judge.analyze()
+            self._answering.analysis = judge.named(lettered)
+        except FusionError as error:
+            failure, self._analysis_failure = str(error), judge_code(error)
+        analysis = self._answering.analysis
+        await self._emit(AnalysisCompleted(analysis=analysis, error=failure))
         return lettered
 
     async def synthesize(
-        self, candidates: Sequence[Candidate], analysis: Analysis | None
+        self,
+        candidates: Sequence[Candidate],
+        analysis: Analysis | None = None,
+        *,
+        has_inline: bool = False,
     ) -> Answer:
         """Let the judge write the answer, streamed; if it cannot begin, the best candidate answers.
+
+        A failure before the first word is answered by one more attempt: of the fallback judge, else
+        of the same.
 
         Raises:
             JudgeError: it failed after its first word, which cannot be taken back.
         """
-        judge = self._judge(candidates)
-        messages = judge.synthesis_messages(analysis)
-        asked = self.request.sampling
-        sampling = replace(asked, stop=(*asked.stop, judge.stop))
-        cap = self.preset.answer_max_tokens
-        status, reason = self._wholeness()
-        began, reading = self._clock(), _Reading()
-        try:
-            prompt = await self._judge_prompt(messages, sampling, cap)
-            answer = await self._write(self._judge_name, prompt, reading, status, reason)
-            if not reading.has_begun:
-                raise JudgeError("the judge wrote nothing", code="judge_empty_completion")
-        except FusionError as error:
-            if reading.has_begun:
-                raise
-            self._stages["synthesis"] = StageTiming(self._clock() - began, reading.usage)
-            self._judge_error = str(error)
-            best = _best(candidates)
-            return await self.choose(best, status="panel_only", reason=_judge_code(error))
-        return answer
+        if self._pace.is_too_late(self._calls.left):
+            best = self.best(candidates)
+            return await self.choose(best, reason=DEADLINE, exit="deadline", instead=True)
+        notes = None if analysis is None else analysis.model_dump_json()
+        failure: FusionError | None = None
+        for model in self._judges():
+            if failure is not None:
+                self._judging = replace(
+                    self._judging, model=model, attempts=self._judging.attempts + 1
+                )
+                if self._judge is not None and self._judge.model != model:
+                    self._judge = None
+            await self._emit(SynthesisStarted(judge=model))
+            try:
+                return await self._write(candidates, notes, has_inline=has_inline)
+            except FusionError as error:
+                if self._answering.has_begun:
+                    raise
+                failure = error
+                if error.code == DEADLINE or self._calls.left <= 0:
+                    break
+        assert failure is not None  # _judges() names at least one
+        self._answering.judge_error = str(failure)
+        reason = judge_code(failure)
+        exit_: Exit | None = "deadline" if reason == DEADLINE else None
+        return await self.choose(self.best(candidates), reason=reason, exit=exit_, instead=True)
 
     async def write(self) -> Answer:
         """Let the panel's one model answer the conversation as it is."""
         model = self.preset.panel[0].model
-        sampling = self._capped(model, self.request.sampling, self._counts.get(model), None)
+        count = self._calls.counts.get(model)
+        sampling = self._calls.capped(model, self.request.sampling, count, None)
         prompt = Prompt(self.request.messages, sampling)
-        reading = _Reading()
-        answer = await self._write(model, prompt, reading, "single", None)
-        if not reading.has_begun:  # an empty answer is an answer
-            await self._announce(model, "single", None)
-        return answer
+        answering, reading = self._answering, Reading()
+        began = self._calls.now
+        try:
+            async with answering.writing(model, Wholeness("single"), reading) as tell:
+                await self._calls.read(model, prompt, reading, tell)
+        finally:
+            first = None if reading.first is None else reading.first - began
+            self._calls.ledger.stage("synthesis", self._calls.now - began, reading.usage, first)
+            self._calls.ledger.wait("synthesis", self._calls.now - began)
+        return await answering.answer()
 
-    async def choose(self, candidate: Candidate, *, status: Status, reason: str) -> Answer:
-        """Give a candidate's text as the answer, word for word."""
-        reading = _Reading([candidate.text], [candidate.reasoning])
-        reading.finish_reason = "length" if candidate.finish_reason == "length" else "stop"
-        await self._announce(candidate.model, status, reason)
-        await self.emit(AnswerDelta(text=candidate.text, reasoning=candidate.reasoning))
-        return self._answer(candidate.model, reading, status, reason)
+    async def choose(
+        self,
+        candidate: Candidate,
+        *,
+        reason: str | None = None,
+        exit: Exit | None = None,  # noqa: A002  the word of the contract
+        instead: bool = False,
+        alone: bool = False,
+    ) -> Answer:
+        """Give a candidate's text as the answer, word for word.
+
+        Args:
+            candidate: Whose.
+            reason: Why, where the status says less than ``full``.
+            exit: Why nothing more was done.
+            instead: The judge should have answered and did not: ``panel_only``.
+            alone: One voice: ``single``.
+        """
+        whole = self._wholeness()
+        if instead:
+            whole = Wholeness("panel_only", reason)
+        elif alone:
+            whole = Wholeness("single", reason)
+        await self._answering.replay(candidate, whole, exit)
+        return await self._answering.answer()
+
+    async def become(self, policy: str, routing: Routing) -> None:
+        """Note that ``auto`` has chosen a policy, and why."""
+        self._answering.policy = policy
+        await self._emit(PolicyChosen(policy=policy, task=routing.task, reason=routing.reason))
+
+    # What policies may know.
+
+    def route(self, rules: Rules = DEFAULT_RULES) -> Routing:
+        """Tell the kind of the request, and how its answers are found where they can be."""
+        wanted = self.preset.extract
+        extract = None if wanted is None else Extractor(wanted.kind, wanted.pattern)
+        return route(self.request.messages, extract=extract, rules=rules)
+
+    @property
+    def quorum(self) -> int:
+        """Usable candidates of the preset's panel that are enough."""
+        return self._quorum(self.preset.candidates)
+
+    @property
+    def judge_model(self) -> str:
+        """Who judges first.
+
+        Raises:
+            JudgeError: the preset has no judge.
+        """
+        if self.preset.judge is None:
+            raise JudgeError(f"preset {self._answering.preset_name} has no judge")
+        return self.preset.judge
+
+    def can_replay(self, candidate: Candidate) -> bool:
+        """Whether a candidate's text is what the request allows as an answer, word for word."""
+        asked = self.request.sampling
+        is_short = asked.max_tokens is None or (
+            candidate.usage.completion_tokens <= asked.max_tokens
+        )
+        is_whole = candidate.is_usable and candidate.finish_reason == "stop"
+        return is_whole and is_short and not any(s in candidate.text for s in asked.stop)
+
+    def best(self, candidates: Sequence[Candidate]) -> Candidate:
+        """Pick the first finished in the preset's order, else the first: never the longest."""
+        ordered = sorted(candidates, key=lambda candidate: candidate.index)
+        return next((c for c in ordered if c.finish_reason == "stop"), ordered[0])
 
     # What the verbs are made of.
 
-    def _calls(self) -> list[Call]:
-        calls: list[Call] = []
-        for place, member in enumerate(self.preset.panel):
-            seed = self._seed("panel", place) if member.seed is None else member.seed
-            for sample in range(member.n):
-                sampling = self._member_sampling(member, seed + sample)
-                prompt = Prompt(self.request.messages, sampling)
-                engine = self._engines[member.model]
-                calls.append(Call(len(calls), member.model, engine, prompt, sample))
-        return calls
+    def _quorum(self, candidates: int) -> int:
+        return min(candidates, self.preset.quorum or max(2, candidates - 1))
 
-    def _member_sampling(self, member: Member, seed: int) -> SamplingParams:
-        sampling = SamplingParams(
-            temperature=PANEL_TEMPERATURE if member.temperature is None else member.temperature,
-            top_p=member.top_p,
-            max_tokens=member.max_tokens,
-            seed=seed,
-        )
-        count = self._counts.get(member.model)
-        return self._capped(member.model, sampling, count, self.preset.panel_max_tokens)
+    async def _ask_panel(
+        self, calls: Sequence[Call], enough: Enough, order: Order, *, prefill: bool
+    ) -> Panel:
+        reader = self._prefill(order) if prefill else None
 
-    def _capped(
-        self, model: str, sampling: SamplingParams, count: int | None, default: int | None
-    ) -> SamplingParams:
-        """Bound max_tokens by the room that a prompt of ``count`` tokens leaves in the window."""
-        caps = [sampling.max_tokens or default]
-        if count is not None:
-            caps.append(self._engines[model].facts.max_model_len - count)
-        return replace(sampling, max_tokens=min((c for c in caps if c is not None), default=None))
+        async def emit(event: Event) -> None:
+            if isinstance(event, PanelCompleted):
+                order.settle(event.candidate)
+            if reader is not None:
+                reader.see(event)
+            await self._emit(event)
 
-    def _seed(self, stage: str, place: int) -> int:
-        key = f"{self.request.sampling.seed}/{stage}/{place}".encode()
-        return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") >> 1
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(reader.run()) if reader is not None else None
+            panel = await ask_panel(calls, enough, self._calls.stream, emit)
+            if reading is not None:
+                reading.cancel()  # the judge itself goes on from what has been read
+        return panel
 
-    @property
-    def _judge_name(self) -> str:
-        if self.preset.judge is None:
-            raise JudgeError(f"preset {self.preset_name} has no judge")
-        return self.preset.judge
+    def _prefill(self, order: Order) -> Prefill | None:
+        model = self.preset.judge
+        if not self.preset.prefill or model is None:
+            return None
+        facts = self._calls.engines[model].facts
+        room = facts.max_model_len - self._calls.counts.get(model, 0)
+        room -= self.preset.answer_max_tokens + self.preset.analysis_max_tokens
+        reader = Prefill(self._calls, model, self._blank(), order, self._emit, room=room)
+        return reader if facts.block_size else None
 
-    def _judge(self, candidates: Sequence[Candidate]) -> Judge:
-        names = candidate_names(self._candidates)
-        chosen = tuple(names[c.index] for c in candidates)
-        return Judge(
-            self.request.messages, tuple(candidates), chosen, f"{self._seed('nonce', 0):08x}"
-        )
+    def _blank(self) -> Drafts:
+        nonce = f"{self._calls.seed('nonce'):08x}"
+        shows_traces = self.preset.traces == "keep"
+        return Drafts(self.request.messages, nonce, shows_traces=shows_traces)
 
-    async def _judge_prompt(
-        self, messages: tuple[Message, ...], sampling: SamplingParams, default_cap: int
-    ) -> Prompt:
-        model = self._judge_name
-        count = await count_tokens(self._engines[model], messages)
-        window = self._engines[model].facts.max_model_len
-        if count is not None and window - count < MIN_ROOM:
-            raise ContextLengthError(
-                f"conversation and drafts take {count} of the {window} tokens of judge {model}"
-            )
-        sampling = replace(
-            self._capped(model, sampling, count, default_cap),
-            temperature=sampling.temperature or 0.0,
-            seed=self._seed("judge", 0),
-        )
-        return Prompt(messages, sampling, priority=JUDGE_PRIORITY)
+    def _note(self, panel: Panel) -> None:
+        ledger = self._calls.ledger
+        usage = sum((candidate.usage for candidate in panel.candidates), Usage())
+        ledger.stage("panel", panel.seconds, usage)
+        enough = panel.seconds if panel.quorum_at is None else panel.quorum_at
+        ledger.wait("panel", enough, panel.last if panel.quorum_by is None else panel.quorum_by)
+        ledger.wait("grace", panel.seconds - enough, panel.last)
+        self.is_settled = panel.settled
 
-    async def _read(
-        self,
-        model: str,
-        prompt: Prompt,
-        reading: _Reading,
-        tell: Callable[[Delta], Awaitable[None]] | None = None,
-    ) -> None:
-        try:
-            async with (
-                asyncio.timeout_at(self._deadline),
-                aclosing(self._engines[model].generate(prompt)) as deltas,
-            ):
-                async for delta in deltas:
-                    reading.add(delta)
-                    if tell is not None and (delta.text or delta.reasoning):
-                        await tell(delta)
-        except TimeoutError as error:
-            raise EngineTimeoutError(
-                f"the deadline of {self.preset.deadline:g} s ended {model}", code=DEADLINE
-            ) from error
+    async def _judge_of(self, candidates: Sequence[Candidate]) -> Judge:
+        """Return the judge of these drafts, in the order that their prompt was read in before."""
+        wanted = {candidate.index for candidate in candidates}
+        if self._judge is not None and set(self._judge.drafts.labels.values()) == wanted:
+            return self._judge
+        drafts = self._blank()
+        by_index = {candidate.index: candidate for candidate in candidates}
+        places = [i for i in self._placed if i in wanted] + sorted(wanted - set(self._placed))
+        drafts = drafts.adding(*(drafts.read(by_index[index]) for index in places))
+        names = candidate_names(self._answering.candidates)
+        judge = Judge(self._calls, self.preset, self._judging.model, drafts, names)
+        await judge.fit(self.request.sampling.max_tokens or self.preset.answer_max_tokens)
+        self._answering.truncated = judge.truncated
+        self._judge = judge
+        return judge
 
     async def _write(
-        self,
-        model: str,
-        prompt: Prompt,
-        reading: _Reading,
-        status: Status,
-        reason: str | None,
+        self, candidates: Sequence[Candidate], notes: str | None, *, has_inline: bool
     ) -> Answer:
-        async def tell(delta: Delta) -> None:
-            if not reading.has_begun:
-                reading.has_begun = True
-                await self._announce(model, status, reason)
-            await self.emit(AnswerDelta(text=delta.text, reasoning=delta.reasoning))
-
-        began = self._clock()
-        try:
-            await self._read(model, prompt, reading, tell)
-        except FusionError as error:
-            if not reading.has_begun:
-                raise
-            if error.code != DEADLINE:
-                message = f"{model} failed after its first word: {error}"
-                raise JudgeError(message, code="judge_upstream_error") from error
-            reading.finish_reason, reason = "length", DEADLINE
-            status = "degraded" if status == "full" else status
-        self._stages["synthesis"] = StageTiming(self._clock() - began, reading.usage)
-        return self._answer(model, reading, status, reason)
-
-    async def _announce(self, model: str, status: Status, reason: str | None) -> None:
-        lost = tuple(c for c in self._candidates if not c.is_usable)
-        await self.emit(
-            AnswerStarted(
-                model=model, status=status, reason=reason, lost=lost, error=self._judge_error
+        judge = await self._judge_of(candidates)
+        reading = Reading()
+        async with self._answering.writing(
+            judge.model, self._wholeness(), reading, has_inline=has_inline
+        ) as tell:
+            await judge.write(
+                self.request.sampling, reading, tell, notes=notes, has_inline=has_inline
             )
-        )
+        if not self._answering.has_begun:
+            raise JudgeError("the judge wrote nothing", code="judge_empty_completion")
+        return await self._answering.answer()
 
-    def _wholeness(self) -> tuple[Status, str | None]:
+    def _judges(self) -> list[str]:
+        first = self._judging.model
+        return [first, self.preset.fallback_judge or first]
+
+    @property
+    def _judging(self) -> Judging:
+        if self._answering.judging is None:
+            members = {candidate.model for candidate in self._answering.candidates}
+            judge = self.judge_model
+            self._answering.judging = Judging(judge, in_panel=judge in members)
+        return self._answering.judging
+
+    @_judging.setter
+    def _judging(self, judging: Judging) -> None:
+        self._answering.judging = judging
+
+    def _wholeness(self) -> Wholeness:
         """Say how whole the panel was, with the first reason why it was not."""
-        lost = [c.failure_reason for c in self._candidates if not c.is_usable]
-        cut = ["member_length" for c in self._candidates if c.finish_reason == "length"]
-        reason = next(iter([*lost, *cut]), self._analysis_failure or self.preset.warning)
-        return ("full" if reason is None else "degraded"), reason
-
-    def _answer(self, model: str, reading: _Reading, status: Status, reason: str | None) -> Answer:
-        return Answer(
-            run_id=self.run_id,
-            preset=self.preset_name,
-            policy=self.preset.policy,
-            model=model,
-            text="".join(reading.text),
-            reasoning="".join(reading.reasoning),
-            finish_reason=reading.finish_reason,
-            status=status,
-            reason=reason,
-            candidates=self._candidates,
-            analysis=self._analysis,
-            seconds=self._clock() - self._began,
-            stages=dict(self._stages),
-        )
-
-
-async def count_tokens(engine: Engine, messages: Sequence[Message]) -> int | None:
-    """Count a prompt's tokens; None where the engine cannot count, or not before it is asked.
-
-    Raises:
-        EngineUnavailableError: it is not there.
-    """
-    try:
-        return await engine.count_tokens(messages)
-    except EngineUnavailableError as error:
-        if error.code == ASLEEP:
-            return None
-        raise
-    except EngineError:
-        return None  # generating will show what is wrong, and that failure is recorded
-
-
-def _best(candidates: Sequence[Candidate]) -> Candidate:
-    """Pick the first finished in the preset's order, else the first: never the longest."""
-    return next((c for c in candidates if c.finish_reason == "stop"), candidates[0])
-
-
-def _judge_code(error: FusionError) -> str:
-    if error.code.startswith("judge_") or error.code in (DEADLINE, "context_length_exceeded"):
-        return error.code
-    return "judge_upstream_error"
+        lost = [c.failure_reason for c in self._answering.candidates if c.is_lost]
+        cut = ["member_length" for c in self._answering.candidates if c.finish_reason == "length"]
+        truncated = ["drafts_truncated" for _ in self._answering.truncated]
+        found = [*lost, *cut, *truncated]
+        reason = next(iter(found), self._analysis_failure or self.preset.warning)
+        return Wholeness("full" if reason is None else "degraded", reason)

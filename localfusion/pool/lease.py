@@ -1,13 +1,15 @@
 """An engine as one run sees it: the same from the run's first event to its last."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TypeVar
 
-from localfusion.engines.base import EngineFacts
+from localfusion.engines.base import Engine, EngineFacts, EngineStats
 from localfusion.errors import ASLEEP, EngineUnavailableError
 from localfusion.pool.kept import UNLOADED, KeptEngine
 from localfusion.types import Delta, Message, Prompt
 
+T = TypeVar("T")
 Turn = Callable[[KeptEngine], AbstractAsyncContextManager[None]]
 
 
@@ -43,18 +45,28 @@ class LeasedEngine:
         Raises:
             EngineUnavailableError: code ASLEEP while it has no devices.
         """
-        self._kept.check()
-        if self._kept.place == "up":
+        return await self._now(lambda engine: engine.count_tokens(messages))
+
+    async def stats(self) -> EngineStats:
+        """Look at it now; never waits for its turn.
+
+        Raises:
+            EngineUnavailableError: code ASLEEP while it has no devices.
+        """
+        return await self._now(lambda engine: engine.stats())
+
+    async def _now(self, ask: Callable[[Engine], Awaitable[T]]) -> T:
+        kept = self._kept
+        kept.check()
+        if kept.place == "up":
             try:
-                return await self._kept.engine.count_tokens(messages)
+                return await ask(kept.engine)
             except EngineUnavailableError as error:
-                if self._kept.place == "up":  # it was not put away meanwhile
+                if kept.place == "up":  # it was not put away meanwhile
                     # Not STARTING, even if its supervisor says so: a fusion goes on without it.
                     why = str(error)
                     raise EngineUnavailableError(why, retry_after=error.retry_after) from error
-        raise EngineUnavailableError(
-            f"{self._kept.name} is not loaded and cannot count now", code=ASLEEP
-        )
+        raise EngineUnavailableError(f"{kept.name} is not loaded and cannot tell now", code=ASLEEP)
 
 
 class UnloadedEngine:
@@ -71,6 +83,9 @@ class UnloadedEngine:
         raise self._refusal
 
     async def count_tokens(self, messages: Sequence[Message]) -> int:
+        raise self._refusal
+
+    async def stats(self) -> EngineStats:
         raise self._refusal
 
     @property

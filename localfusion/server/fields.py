@@ -128,6 +128,20 @@ class FusionOptions(Section):
 
     stream_panel: bool = False
     """Send every event of the run as a chunk ``{"choices": [], "fusion_event": {...}}``."""
+    policy: str | None = Field(default=None, max_length=40)
+    """How the answer is made; None: as the preset says."""
+    options: dict[str, str | int | float | bool] | None = Field(default=None, max_length=20)
+    """Of the policy."""
+    deadline_ms: int | None = Field(default=None, ge=100, le=3_600_000)
+    """For the whole request; None: the preset's."""
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """What the request has otherwise than its preset."""
+        found: dict[str, object] = {"policy": self.policy, "options": self.options}
+        if self.deadline_ms is not None:
+            found["deadline"] = self.deadline_ms / 1000
+        return {name: value for name, value in found.items() if value is not None}
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
@@ -266,6 +280,7 @@ def read_chat(document: Mapping[str, object], max_messages: int) -> ChatRequest:
             model=body.model,
             messages=tuple(message.to_message() for message in body.messages),
             sampling=_sampling(body),
+            changes=body.fusion.changes if body.fusion else {},
         ),
         is_stream=bool(body.stream),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),

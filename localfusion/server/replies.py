@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from localfusion import wire
 from localfusion.errors import FusionError
 from localfusion.events import (
-    AnalysisCompleted,
     AnalysisStarted,
     AnswerDelta,
     AnswerStarted,
@@ -14,6 +13,7 @@ from localfusion.events import (
     PanelCompleted,
     RunCompleted,
     RunStarted,
+    SynthesisStarted,
 )
 from localfusion.server import sse
 from localfusion.server.envelope import error_object
@@ -49,8 +49,8 @@ class RunView:
                 self._done += 1
             case AnalysisStarted():
                 self.stage, self.model = "analysis", event.judge
-            case AnalysisCompleted():
-                self.stage = "synthesis"
+            case SynthesisStarted():
+                self.stage, self.model = "synthesis", event.judge
             case AnswerStarted():
                 self.stage, self.model, self.settled = "synthesis", event.model, event
             case RunCompleted():

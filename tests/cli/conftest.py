@@ -62,7 +62,13 @@ class Place:
             "engine_python": str(python),
             "server": {"port": self.port},
             "models": {m: {"source": {"path": f"w/{m}"}} for m in self.models},
-            "presets": {"demo": {"panel": ["a", {"model": "b", "n": 2}], "judge": "judge"}},
+            "presets": {
+                "demo": {
+                    "panel": ["a", {"model": "b", "n": 2}],
+                    "judge": "judge",
+                    "options": {"analysis": "separate"},
+                }
+            },
             **settings,
         }
         self.file.write_text(json.dumps(document, indent=1))  # JSON is YAML

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from localfusion.engines.openai import OpenAIEngine
+from tests.engines.kinds import KINDS, MakeEngine
 from tests.engines.raw_server import RawServer, raw_server
 
 
@@ -34,3 +35,9 @@ async def engine(server: RawServer) -> AsyncIterator[OpenAIEngine]:
     engine = OpenAIEngine("a", uds=server.uds, api_key="secret", idle_timeout=30)
     yield engine
     await engine.aclose()
+
+
+@pytest.fixture(params=KINDS)
+def make_engine(request: pytest.FixtureRequest, run_dir: Path) -> MakeEngine:
+    open_engine = KINDS[request.param]
+    return lambda script: open_engine(script, run_dir)

@@ -1,6 +1,7 @@
 """The kinds of engine under contract. A new kind is one function and one line in ``KINDS``."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ class Script:
     text: str = DEFAULT_TEXT
     echo: bool = False
     reasoning: str = ""
+    verdict: Mapping[str, float] | None = None
+    caches_prefixes: bool = True
     profile: str = "instant"
     failure: FailureKind | None = None
     at_token: int = 2
@@ -42,6 +45,10 @@ class Script:
     def flags(self) -> list[str]:
         """Return it as options of sim_server."""
         flags = ["--text", self.text, "--reasoning", self.reasoning, "--profile", self.profile]
+        if self.verdict is not None:
+            flags += ["--verdict", json.dumps(self.verdict)]
+        if not self.caches_prefixes:
+            flags.append("--no-enable-prefix-caching")
         if self.echo:
             flags.append("--echo")
         if self.failure is not None:
@@ -54,16 +61,22 @@ class Script:
 
 
 Open = Callable[[Script, Path], AbstractAsyncContextManager[ManagedEngine]]
+MakeEngine = Callable[[Script], AbstractAsyncContextManager[ManagedEngine]]
 
 
 @asynccontextmanager
 async def open_sim(script: Script, _: Path) -> AsyncGenerator[ManagedEngine, None]:
-    sleep_seconds = 0.0 if script.can_sleep else None
+    profile = replace(
+        PROFILES[script.profile],
+        sleep_seconds=0.0 if script.can_sleep else None,
+        caches_prefixes=script.caches_prefixes,
+    )
     engine = SimEngine(
         _echo if script.echo else script.text,
         name=NAME,
         reasoning=script.reasoning,
-        profile=replace(PROFILES[script.profile], sleep_seconds=sleep_seconds),
+        verdict=script.verdict,
+        profile=profile,
         failure=None if script.failure is None else SimFailure(script.failure, script.at_token),
         max_model_len=script.max_model_len,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,26 +21,29 @@ class Asked:
     body: Any
 
 
+Answer = bytes | Callable[[Asked], bytes]
+
+
 @dataclass(slots=True)
 class RawServer:
     """Answers by path, anything else with 404.
 
     Attributes:
-        answers: Path -> whole answers, one per request; the last one stays.
+        answers: Path -> whole answers, one per request, the last one stays; or what makes them.
         holds: Connections stay open after the answer until the client closes them.
         is_left: Set when a client has closed its connection.
         most: Most connections at once.
     """
 
     uds: Path
-    answers: dict[str, list[bytes]] = field(default_factory=dict)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
     holds: bool = False
     asked: list[Asked] = field(default_factory=list)
     is_left: asyncio.Event = field(default_factory=asyncio.Event)
     most: int = 0
     _open: int = 0
 
-    def answer(self, path: str, *answers: bytes) -> None:
+    def answer(self, path: str, *answers: Answer) -> None:
         self.answers[path] = list(answers)
 
     def stream(self, *events: object) -> None:
@@ -54,8 +57,9 @@ class RawServer:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 asked = await _read_request(reader)
                 self.asked.append(asked)
-                answers = self.answers.get(asked.path, [response(404, "{}")])
-                writer.write(answers.pop(0) if len(answers) > 1 else answers[0])
+                answers = self.answers.get(asked.path) or [response(404, "{}")]
+                answer = answers.pop(0) if len(answers) > 1 else answers[0]
+                writer.write(answer(asked) if callable(answer) else answer)
                 await writer.drain()
                 if self.holds:
                     await reader.read()

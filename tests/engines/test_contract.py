@@ -1,13 +1,13 @@
-"""What every engine owes, asked of each kind alike."""
+"""What every engine owes whoever calls it, asked of each kind alike."""
 
 import asyncio
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+import math
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
-import psutil
 import pytest
 
 from localfusion.engines.base import ManagedEngine
@@ -15,14 +15,21 @@ from localfusion.engines.sim import FailureKind
 from localfusion.errors import (
     ContextLengthError,
     EngineError,
-    EngineUnavailableError,
     OverloadedError,
 )
-from localfusion.types import Message, Prompt, SamplingParams
-from tests.engines.kinds import KINDS, PROMPT, Script, collect, ignore, text_of
+from localfusion.types import Effort, Message, Prompt, SamplingParams
+from tests.engines.kinds import (
+    KINDS,
+    PROMPT,
+    MakeEngine,
+    Script,
+    collect,
+    make_slot,
+    text_of,
+    vllm_engine,
+)
 
-MakeEngine = Callable[[Script], AbstractAsyncContextManager[ManagedEngine]]
-
+EFFORTS: tuple[Effort | None, ...] = (None, *get_args(Effort))
 SCHEMA = {
     "type": "object",
     "properties": {"points": {"type": "array", "items": {"type": "string"}, "minItems": 2}},
@@ -31,20 +38,10 @@ SCHEMA = {
 }
 
 
-@pytest.fixture(params=KINDS)
-def make_engine(request: pytest.FixtureRequest, run_dir: Path) -> MakeEngine:
-    open_engine = KINDS[request.param]
-    return lambda script: open_engine(script, run_dir)
-
-
 async def become_idle(engine: ManagedEngine) -> None:
     async with asyncio.timeout(10):
         while (await engine.stats()).running:  # noqa: ASYNC110  no engine tells when it is idle
             await asyncio.sleep(0.02)
-
-
-def sockets_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_socket()]
 
 
 async def test_deltas_join_to_the_text(make_engine: MakeEngine) -> None:
@@ -115,6 +112,89 @@ async def test_repeated_prompt_is_read_from_the_cache(make_engine: MakeEngine) -
     assert first is not None
     assert second is not None
     assert first.cached_tokens == 0 < second.cached_tokens < second.prompt_tokens
+
+
+async def test_block_size_is_told_and_hits_are_whole_blocks(make_engine: MakeEngine) -> None:
+    prompt = Prompt((Message("user", "The same long question again. " * 40),))
+
+    async with make_engine(Script()) as engine:
+        await collect(engine, prompt)
+        usage = (await collect(engine, prompt))[-1].usage
+        block = engine.facts.block_size
+
+    assert usage is not None
+    assert block > 0
+    assert usage.cached_tokens == (usage.prompt_tokens - 1) // block * block
+
+
+async def test_engine_without_a_prefix_cache_tells_no_block_size(make_engine: MakeEngine) -> None:
+    prompt = Prompt((Message("user", "The same long question again. " * 40),))
+
+    async with make_engine(Script(caches_prefixes=False)) as engine:
+        await collect(engine, prompt)
+        usage = (await collect(engine, prompt))[-1].usage
+
+        assert engine.facts.block_size == 0
+    assert usage is not None
+    assert usage.cached_tokens == 0
+
+
+async def test_time_is_counted_in_what_an_engine_of_ours_occupies(
+    make_engine: MakeEngine, run_dir: Path
+) -> None:
+    async with make_engine(Script()) as engine:
+        found = (engine.facts.device, engine.facts.devices)
+        is_child = engine.pid is not None
+    on_gpu = vllm_engine(Script(can_sleep=True), run_dir).facts
+
+    assert found == (("cpu", len(make_slot().cores)) if is_child else ("engine", 1))
+    assert (on_gpu.device, on_gpu.devices) == ("gpu", 1)
+
+
+async def test_likeliest_tokens_of_a_verdict_are_told(make_engine: MakeEngine) -> None:
+    prompt = replace(PROMPT, sampling=SamplingParams(max_tokens=1), top_logprobs=2)
+
+    async with make_engine(Script(verdict={"C": 0.05, "A": 0.25, "B": 0.7})) as engine:
+        deltas = await collect(engine, prompt)
+
+    assert text_of(deltas) == "B"
+    ((place,),) = [delta.top_logprobs for delta in deltas if delta.top_logprobs]
+    assert {token: math.exp(logprob) for token, logprob in place.items()} == pytest.approx(
+        {"B": 0.7, "A": 0.25}
+    )
+
+
+async def test_logprobs_come_with_each_token_and_only_if_asked(make_engine: MakeEngine) -> None:
+    async with make_engine(Script("one two", reasoning="hm")) as engine:
+        asked = await collect(engine, replace(PROMPT, top_logprobs=20))
+        unasked = await collect(engine)
+
+    said = [(d.text or d.reasoning, d.top_logprobs) for d in asked[:-1]]
+    assert said == [("hm", ({"hm": 0.0},)), ("one", ({"one": 0.0},)), (" two", ({" two": 0.0},))]
+    assert all(delta.top_logprobs == () for delta in unasked)
+
+
+async def test_reasoning_model_thinks_unless_told_not_to(make_engine: MakeEngine) -> None:
+    async with make_engine(Script("42.", reasoning="six times seven")) as engine:
+        answers = {e: await collect(engine, replace(PROMPT, effort=e)) for e in EFFORTS}
+
+    thoughts = {e: "".join(d.reasoning for d in deltas) for e, deltas in answers.items()}
+    assert thoughts == {e: "" if e == "none" else "six times seven" for e in EFFORTS}
+    assert {text_of(deltas) for deltas in answers.values()} == {"42."}
+
+
+async def test_stats_show_what_runs_and_a_cache_that_fills(make_engine: MakeEngine) -> None:
+    # 33 ms per token: it runs for a minute.
+    async with make_engine(Script("word " * 1000, profile="cpu-135m")) as engine:
+        async with aclosing(engine.generate(PROMPT)) as deltas:
+            await anext(deltas)
+            busy = await engine.stats()
+
+        await become_idle(engine)
+        idle = await engine.stats()
+
+    assert (busy.running, busy.waiting) == (1, 0)
+    assert 0 == idle.kv_cache_usage < busy.kv_cache_usage <= 1
 
 
 async def test_schema_is_obeyed(make_engine: MakeEngine) -> None:
@@ -215,114 +295,6 @@ async def test_bad_stream_is_an_error_never_a_short_answer(
             await collect(engine, PROMPT)
 
     assert raised.value.code == code
-
-
-async def test_stopped_engine_says_that_it_is_unavailable(make_engine: MakeEngine) -> None:
-    async with make_engine(Script()) as engine:
-        was_ready = engine.is_ready
-
-        await engine.stop()
-        await engine.stop()
-
-        assert (was_ready, engine.is_ready) == (True, False)
-        with pytest.raises(EngineUnavailableError):
-            await collect(engine, PROMPT)
-
-
-async def test_stop_in_mid_stream_is_an_error_of_the_engine(make_engine: MakeEngine) -> None:
-    script = Script("word " * 1000, profile="cpu-135m")
-
-    async with make_engine(script) as engine, aclosing(engine.generate(PROMPT)) as deltas:
-        await anext(deltas)
-
-        await engine.stop()
-
-        with pytest.raises(EngineError):
-            [delta async for delta in deltas]
-
-
-async def test_stop_leaves_no_child_and_no_socket(make_engine: MakeEngine, run_dir: Path) -> None:
-    before = set(psutil.Process().children(recursive=True))
-
-    async with make_engine(Script()) as engine:
-        await collect(engine, PROMPT)
-
-    assert set(psutil.Process().children(recursive=True)) == before
-    assert sockets_in(run_dir) == []
-
-
-async def test_stopped_engine_starts_again(make_engine: MakeEngine) -> None:
-    async with make_engine(Script("fine")) as engine:
-        await engine.stop()
-        await engine.start(ignore)
-
-        assert engine.is_ready
-        assert text_of(await collect(engine)) == "fine"
-
-
-async def test_asked_stop_is_no_death(make_engine: MakeEngine) -> None:
-    async with make_engine(Script()) as engine, asyncio.TaskGroup() as group:
-        death = group.create_task(engine.died())
-        await engine.stop()
-        await engine.start(ignore)
-        await collect(engine)
-
-        assert not death.done()
-        death.cancel()
-
-
-@pytest.mark.parametrize("kind", ["sim", "vllm"])
-async def test_death_is_told_with_its_reason_and_mended_by_a_start(
-    kind: str, run_dir: Path
-) -> None:
-    async with KINDS[kind](Script("one two three", failure="die"), run_dir) as engine:
-        with pytest.raises(EngineError):
-            await collect(engine)
-
-        async with asyncio.timeout(30):
-            reason = await engine.died()
-        was_ready = engine.is_ready
-        await engine.stop()
-        await engine.start(ignore)
-
-        assert reason
-        assert (was_ready, engine.is_ready) == (False, True)
-
-
-async def test_process_is_named_while_it_runs(make_engine: MakeEngine) -> None:
-    async with make_engine(Script()) as engine:
-        pid = engine.pid
-        lines = engine.last_lines
-        await engine.stop()
-
-        assert engine.pid is None
-    if pid is not None:  # it leads a process group of its own
-        assert not psutil.pid_exists(pid)
-        assert lines
-
-
-@pytest.mark.parametrize("kind", ["sim", "vllm"])
-async def test_sleeping_engine_comes_back(kind: str, run_dir: Path) -> None:
-    async with KINDS[kind](Script("fine", can_sleep=True), run_dir) as engine:
-        assert engine.can_sleep
-
-        await engine.sleep()
-        with pytest.raises(EngineError, match="sleep"):
-            await collect(engine)
-        await engine.wake()
-
-        assert text_of(await collect(engine)) == "fine"
-
-
-async def test_engine_without_the_means_cannot_sleep(make_engine: MakeEngine) -> None:
-    async with make_engine(Script()) as engine:
-        assert not engine.can_sleep
-        with pytest.raises(EngineError):
-            await engine.sleep()
-        with pytest.raises(EngineError):
-            await engine.wake()
-
-        assert text_of(await collect(engine))
 
 
 @pytest.mark.parametrize("kind", ["sim", "openai"])

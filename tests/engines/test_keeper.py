@@ -23,10 +23,11 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 core = os.fork()
 if core == 0:
     os.setsid()
+    print("core:", os.getpid(), flush=True)
     if os.fork() == 0:
         print("strays:", os.getpid(), flush=True)
     signal.pause()
-print("engine:", os.getpid(), "core:", core, flush=True)
+print("engine:", os.getpid(), flush=True)
 signal.pause()
 """
 

@@ -1,5 +1,7 @@
 """What OpenAIEngine sends, and what it reads from a good stream."""
 
+from dataclasses import replace
+
 import pytest
 
 from localfusion.engines import openai_wire as wire
@@ -7,7 +9,7 @@ from localfusion.engines.base import EngineFacts
 from localfusion.engines.openai import (
     OpenAIEngine,
 )
-from localfusion.types import Delta, Message, Prompt, SamplingParams, Usage
+from localfusion.types import Delta, Effort, Message, Prompt, SamplingParams, Usage
 from tests.engines.kinds import PROMPT, collect
 from tests.engines.raw_server import (
     DONE,
@@ -15,6 +17,20 @@ from tests.engines.raw_server import (
     RawServer,
     says,
 )
+
+ON = {"enable_thinking": True, "thinking": True}
+OFF = {"enable_thinking": False, "thinking": False}
+
+
+def place(token: str, logprob: float, **likeliest: float) -> dict[str, object]:
+    """Return what a server tells of one place."""
+    tops = [{"token": text, "logprob": value} for text, value in likeliest.items()]
+    return {"token": token, "logprob": logprob, "top_logprobs": tops}
+
+
+def told(text: str, *places: object) -> dict[str, object]:
+    """Return a chunk with logprobs."""
+    return {"choices": [{"delta": {"content": text}, "logprobs": {"content": places}}]}
 
 
 async def test_body_holds_the_allowed_fields_and_no_other(
@@ -74,6 +90,72 @@ async def test_priority_is_sent_only_where_it_is_supported(server: RawServer) ->
     assert server.asked[0].body["priority"] == -10
     assert server.asked[0].body["model"] == "b"
     await engine.aclose()
+
+
+async def test_logprobs_are_asked_for_by_both_fields(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    server.stream(FINISH, DONE)
+
+    await collect(engine, replace(PROMPT, top_logprobs=20))
+
+    assert server.asked[0].body["logprobs"] is True
+    assert server.asked[0].body["top_logprobs"] == 20
+
+
+@pytest.mark.parametrize(
+    ("effort", "dialect", "fields"),
+    [
+        (None, wire.Dialect(is_vllm=True), {}),
+        ("none", wire.Dialect(is_vllm=True), {"chat_template_kwargs": OFF}),
+        ("none", wire.Dialect(is_vllm=True, takes_no_effort=False), {}),
+        (
+            "minimal",
+            wire.Dialect(is_vllm=True, takes_no_effort=False),
+            {"chat_template_kwargs": ON, "reasoning_effort": "minimal"},
+        ),
+        (None, wire.Dialect(), {}),
+        ("none", wire.Dialect(), {"reasoning_effort": "none"}),
+        ("none", wire.Dialect(takes_no_effort=False), {}),
+        ("high", wire.Dialect(takes_no_effort=False), {"reasoning_effort": "high"}),
+    ],
+)
+def test_effort_is_told_in_the_words_of_the_server(
+    effort: Effort | None, dialect: wire.Dialect, fields: dict[str, object]
+) -> None:
+    body = wire.request_body("a", replace(PROMPT, effort=effort), dialect)
+
+    names = ("chat_template_kwargs", "reasoning_effort")
+    assert {name: body[name] for name in names if name in body} == fields
+
+
+async def test_logprobs_are_read_from_each_chunk(server: RawServer, engine: OpenAIEngine) -> None:
+    server.stream(
+        {"choices": [{"delta": {"content": ""}, "logprobs": None}]},
+        told("B", place("B", -0.5, A=-1.0, B=-0.5)),
+        told("", place("<end>", -3.0, A=-0.1)),  # the token that came is none of the likeliest
+        told(" x y", place(" x", 0.0, **{" x": 0.0}), place(" y", -1e30)),
+        told("z", place("z", 1e-7)),
+        FINISH,
+        DONE,
+    )
+
+    deltas = await collect(engine, replace(PROMPT, top_logprobs=2))
+
+    assert deltas[:-1] == [
+        Delta("B", top_logprobs=({"B": -0.5, "A": -1.0},)),
+        Delta(top_logprobs=({"<end>": -3.0, "A": -0.1},)),
+        Delta(" x y", top_logprobs=({" x": 0.0}, {" y": -9999.0})),
+        Delta("z", top_logprobs=({"z": 0.0},)),
+    ]
+
+
+async def test_logprobs_that_nobody_asked_for_are_not_looked_at(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    server.stream({"choices": [{"delta": {"content": "x"}, "logprobs": 7}]}, FINISH, DONE)
+
+    assert (await collect(engine))[0] == Delta("x")
 
 
 async def test_half_a_surrogate_pair_does_no_harm(server: RawServer, engine: OpenAIEngine) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -12,12 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localfusion.engines import openai_wire as wire
-from localfusion.engines.openai import (
-    HTTP_ERRORS,
-    MAX_EVENT,
-    OpenAIEngine,
-    translate,
-)
+from localfusion.engines.connection import HTTP_ERRORS, MAX_EVENT, translate
+from localfusion.engines.openai import OpenAIEngine
 from localfusion.errors import (
     ConfigError,
     ContextLengthError,
@@ -31,6 +28,7 @@ from localfusion.errors import (
 from tests.engines.kinds import PROMPT, collect
 from tests.engines.raw_server import (
     DONE,
+    FINISH,
     RawServer,
     event_stream,
     response,
@@ -74,13 +72,47 @@ async def test_bad_stream_is_an_error(
     assert raised.value.code == code
 
 
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        7,
+        {"content": 7},
+        {"content": [7]},
+        {"content": [{"token": "x"}]},
+        {"content": [{"token": 7, "logprob": -1}]},
+        {"content": [{"token": "x", "logprob": "-1"}]},
+        {"content": [{"token": "x", "logprob": 0.5}]},
+        {"content": [{"token": "x", "logprob": float("nan")}]},
+        {"content": [{"token": "x", "logprob": -1, "top_logprobs": 7}]},
+        {"content": [{"token": "x", "logprob": -1, "top_logprobs": [{"token": "y"}]}]},
+    ],
+)
+async def test_logprobs_of_another_shape_are_an_error(
+    server: RawServer, engine: OpenAIEngine, logprobs: object
+) -> None:
+    server.stream({"choices": [{"delta": {"content": "x"}, "logprobs": logprobs}]}, FINISH, DONE)
+
+    with pytest.raises(EngineError) as raised:
+        await collect(engine, replace(PROMPT, top_logprobs=3))
+
+    assert raised.value.code == "malformed_stream"
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
 DELTAS = st.fixed_dictionaries({}, optional={"content": ANYTHING, "reasoning": ANYTHING})
-CHOICES = st.fixed_dictionaries({}, optional={"delta": DELTAS, "finish_reason": ANYTHING})
+TOKENS = st.fixed_dictionaries({}, optional={"token": ANYTHING, "logprob": ANYTHING})
+PLACES = st.fixed_dictionaries(
+    {"token": st.text() | ANYTHING, "logprob": st.floats() | ANYTHING},
+    optional={"top_logprobs": st.lists(TOKENS) | ANYTHING},
+)
+LOGPROBS = st.fixed_dictionaries({}, optional={"content": st.lists(PLACES) | ANYTHING})
+CHOICES = st.fixed_dictionaries(
+    {}, optional={"delta": DELTAS, "finish_reason": ANYTHING, "logprobs": LOGPROBS | ANYTHING}
+)
 USAGES = st.fixed_dictionaries(
     {}, optional={"prompt_tokens": ANYTHING, "prompt_tokens_details": ANYTHING}
 )
@@ -91,12 +123,14 @@ CHUNKS = st.fixed_dictionaries(
 
 @given(st.lists(CHUNKS | ANYTHING))
 def test_any_json_is_read_or_refused_as_an_engine_error(chunks: list[object]) -> None:
-    reader = wire.ChunkReader("a")
+    reader = wire.ChunkReader("a", with_logprobs=True)
 
     try:
         for chunk in chunks:
             delta = reader.read(json.dumps(chunk))
-            assert delta is None or delta.text or delta.reasoning
+            assert delta is None or delta.text or delta.reasoning or delta.top_logprobs
+            for place in delta.top_logprobs if delta else ():
+                assert all(-9999 <= logprob <= 0 for logprob in place.values())
         assert reader.last().usage is not None
     except EngineError as error:
         assert error.code in ("engine_error", "malformed_stream", "aborted", "truncated")  # noqa: PT017  any outcome but another error is good

@@ -1,5 +1,8 @@
 """What OpenAIEngine learns of its server: facts, counts, figures."""
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from tests.engines.kinds import PROMPT, collect
 from tests.engines.raw_server import (
     DONE,
     FINISH,
+    Asked,
     RawServer,
     event_stream,
     models,
@@ -54,17 +58,98 @@ async def test_start_learns_the_facts_and_hears_one_token(
     assert server.asked[-1].body["max_tokens"] == 1
 
 
-async def test_vllm_that_refuses_priorities_gets_none(
+def takes(*refused: str) -> Callable[[Asked], bytes]:
+    """Play a server that refuses requests with any of these fields."""
+
+    def answer(asked: Asked) -> bytes:
+        if found := [field for field in refused if field in asked.body]:
+            return response(400, json.dumps({"error": {"message": f"{found} not supported"}}))
+        return event_stream(FINISH, DONE)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("refused", "sent"),
+    [
+        ((), {"priority", "chat_template_kwargs"}),
+        (("priority",), {"chat_template_kwargs"}),
+        (("chat_template_kwargs",), {"priority"}),
+        (("priority", "chat_template_kwargs"), set()),
+    ],
+)
+async def test_hints_that_a_vllm_refuses_at_its_start_are_left_out_afterwards(
+    server: RawServer, engine: OpenAIEngine, refused: tuple[str, ...], sent: set[str]
+) -> None:
+    serve_vllm(server)
+    server.answer(CHAT, takes(*refused))
+
+    await started(engine)
+    await collect(engine, replace(PROMPT, priority=10, effort="none"))
+
+    assert engine.facts.supports_priority == ("priority" in sent)
+    assert {"priority", "chat_template_kwargs"} & set(server.asked[-1].body) == sent
+
+
+@pytest.mark.parametrize("refused", ["reasoning_effort", "nothing"])
+async def test_server_of_another_kind_gets_the_hint_that_it_takes(
+    server: RawServer, engine: OpenAIEngine, refused: str
+) -> None:
+    server.answer("/v1/models", models({"id": "a"}))
+    server.answer(CHAT, takes(refused))
+
+    await started(engine)
+    await collect(engine, replace(PROMPT, priority=10, effort="none"))
+
+    sent = {"reasoning_effort"} - {refused}
+    assert {"reasoning_effort", "priority", "chat_template_kwargs"} & set(
+        server.asked[-1].body
+    ) == sent
+
+
+async def test_server_that_refuses_everything_fails_the_start(
     server: RawServer, engine: OpenAIEngine
 ) -> None:
     serve_vllm(server)
-    refused = response(400, '{"error": {"message": "priority is not supported"}}')
-    server.answer(CHAT, refused, event_stream(FINISH, DONE))
+    server.answer(CHAT, takes("messages"))
 
-    await started(engine)
+    with pytest.raises(EngineStartError, match="messages"):
+        await started(engine)
 
-    assert not engine.facts.supports_priority
-    assert "priority" not in server.asked[-1].body
+
+CACHE_LABELS = (
+    'vllm:cache_config_info{{_block_size_resolved="True",block_size="{}",cache_dtype="auto",'
+    'enable_prefix_caching="{}",engine="0",layout="a \\"b\\" {{c}}",mamba_block_size="None"}} 1.0\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("page", "size"),
+    [
+        (CACHE_LABELS.format(528, True), 528),
+        (CACHE_LABELS.format(16, False), 0),
+        (CACHE_LABELS.format(None, True), 0),
+        ("vllm:num_requests_running{} 0.0\n", 0),
+        ("", 0),
+    ],
+)
+async def test_block_size_is_that_of_the_running_engine(
+    server: RawServer, engine: OpenAIEngine, page: str, size: int
+) -> None:
+    serve_vllm(server)
+    server.answer("/metrics", response(200, "# TYPE x gauge\n" + page, kind="text/plain"))
+
+    assert (await engine.probe()).block_size == size
+
+
+async def test_server_of_another_kind_is_not_asked_for_its_cache(
+    server: RawServer, engine: OpenAIEngine
+) -> None:
+    server.answer("/v1/models", models({"id": "a"}))
+    server.answer("/metrics", response(200, CACHE_LABELS.format(16, True), kind="text/plain"))
+
+    assert (await engine.probe()).block_size == 0
+    assert "/metrics" not in [asked.path for asked in server.asked]
 
 
 async def test_server_that_tells_nothing_of_itself_gets_the_default(

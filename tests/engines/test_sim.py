@@ -3,16 +3,18 @@
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from math import log
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localfusion.engines.base import ManagedEngine, Phase
-from localfusion.engines.sim import SimEngine, SimFailure, tokenize
+from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.engines.sim_latency import SimProfile
+from localfusion.engines.sim_reply import tokenize
 from localfusion.errors import EngineError, EngineUnavailableError, RequestError
-from localfusion.types import Prompt, Usage
+from localfusion.types import Delta, Prompt, Usage
 from tests.engines.asking import HELLO, ask, collect, say, times
 
 pytestmark = pytest.mark.virtual_time
@@ -106,6 +108,61 @@ async def test_cancelled_reader_is_one_abort() -> None:
 
     assert engine.aborts == 1
     assert (await engine.stats()).running == 0
+
+
+async def test_verdict_may_depend_on_the_prompt_and_be_none() -> None:
+    engine = SimEngine("script", verdict=lambda p: {"A": 0.4, "B": 0.6} if p.priority else {})
+
+    decided = await collect(engine, replace(ask("x", priority=1), top_logprobs=5))
+    scripted = await collect(engine, replace(HELLO, top_logprobs=5))
+
+    assert decided[0] == Delta("B", top_logprobs=({"B": log(0.6), "A": log(0.4)},))
+    assert scripted[0] == Delta("script", top_logprobs=({"script": 0.0},))
+
+
+async def test_verdict_is_given_only_where_logprobs_are_asked_for() -> None:
+    engine = SimEngine("script", verdict={"A": 1.0})
+
+    assert await say(engine) == "script"
+    assert await say(engine, replace(HELLO, top_logprobs=1)) == "A"
+
+
+async def test_impossible_token_has_a_logprob_that_json_knows() -> None:
+    engine = SimEngine(verdict={"A": 1.0, "B": 0.0})
+
+    first, *_ = await collect(engine, replace(HELLO, top_logprobs=2))
+
+    assert first.top_logprobs == ({"A": 0.0, "B": -9999.0},)
+
+
+async def test_judge_that_thinks_gives_its_verdict_after_its_thoughts() -> None:
+    engine = SimEngine(reasoning="hm", verdict={"A": 0.8, "B": 0.2})
+    prompt = replace(ask("x", max_tokens=1), top_logprobs=2)
+
+    thinking = await collect(engine, prompt)
+    silent = await collect(engine, replace(prompt, effort="none"))
+
+    assert thinking[0] == Delta(reasoning="hm", top_logprobs=({"hm": 0.0},))
+    assert thinking[-1].finish_reason == "length"
+    assert silent[0].text == "A"
+
+
+async def test_facts_are_the_profiles() -> None:
+    gpus = SimEngine(profile=SimProfile(block_size=32, devices=2, device="gpu")).facts
+    without_cache = SimEngine(profile=SimProfile(caches_prefixes=False)).facts
+
+    assert (gpus.block_size, gpus.devices, gpus.device) == (32, 2, "gpu")
+    assert (without_cache.block_size, without_cache.devices) == (0, 1)
+
+
+async def test_dead_engine_has_no_stats() -> None:
+    engine = SimEngine()
+    assert (await engine.stats()).running == 0
+
+    engine.kill()
+
+    with pytest.raises(EngineUnavailableError):
+        await engine.stats()
 
 
 async def test_start_takes_its_time_and_tells_its_phases() -> None:

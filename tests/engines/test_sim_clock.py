@@ -1,7 +1,7 @@
 """When SimEngine's tokens come: formula, load, queue and cache; in virtual time."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from itertools import pairwise
 
@@ -83,6 +83,34 @@ async def test_long_prefill_slows_its_neighbors() -> None:
     assert early == pytest.approx([0.04, 1.04, 3.04])
 
 
+async def test_prompt_read_ahead_delays_decoding_by_its_own_reading_alone() -> None:
+    profile = SimProfile(prefill_per_token=0.01, inter_token=1, max_num_batched_tokens=100)
+    engine = SimEngine("word " * 5, profile=profile)
+
+    async def ahead() -> list[float]:
+        await asyncio.sleep(0.5)
+        return await times(engine, ask("other " * 146, max_tokens=1, priority=10))  # 150 tokens
+
+    decoding, read = await together(lambda: times(engine, ask("Go", max_tokens=5)), ahead)
+
+    steps = [later - earlier for earlier, later in pairwise(decoding)]
+    assert steps == pytest.approx([1, 2, 1.5, 1])
+    assert read == pytest.approx([decoding[3]])
+
+
+async def test_prompts_that_are_read_together_share_the_budget_of_a_step() -> None:
+    profile = SimProfile(prefill_per_token=0.01, max_num_batched_tokens=100)
+    engine = SimEngine("x", profile=profile, delay=5)
+
+    results = await together(
+        lambda: times(engine, ask("a " * 76)),  # 80 tokens
+        lambda: times(engine, ask("b " * 76)),
+    )
+
+    # 80 and 20 tokens in the first step, 60 in the second.
+    assert results == [pytest.approx([6.0]), pytest.approx([6.6])]
+
+
 async def test_more_than_max_num_seqs_wait_their_turn() -> None:
     profile = SimProfile(inter_token=1, max_num_seqs=1)
     engine = SimEngine("one two", profile=profile)
@@ -159,6 +187,104 @@ async def test_longer_prompt_reads_only_what_is_new() -> None:
     usage = (await collect(engine, ask("word " * 100 + "more")))[-1].usage
 
     assert usage == Usage(104, 1, 96, calls=1)
+
+
+SLOW_READER = SimProfile(prefill_per_token=0.01, max_num_batched_tokens=100)
+LONG = ask("word " * 197)  # 201 tokens, 12 full blocks: steps of 1 s, 1 s and 0.01 s
+
+
+async def test_aborted_reading_leaves_its_blocks_and_the_step_that_runs_ends() -> None:
+    engine = SimEngine("x", profile=SLOW_READER)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):
+            await collect(engine, LONG)
+    moments = await times(engine, LONG)
+    usage = (await collect(engine, LONG))[-1].usage
+
+    assert moments == [pytest.approx(2 + 0.01 * (201 - 192))]
+    assert usage is not None
+    assert usage.cached_tokens == 192
+
+
+async def test_reading_aborted_in_its_first_step_leaves_the_blocks_of_that_step_only() -> None:
+    engine = SimEngine("x", profile=SLOW_READER)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await collect(engine, LONG)
+    usage = (await collect(engine, LONG))[-1].usage
+
+    assert usage is not None
+    assert usage.cached_tokens == 96
+
+
+async def test_prompt_that_another_is_reading_is_shared_as_far_as_it_is_read() -> None:
+    engine = SimEngine("x", profile=SLOW_READER)
+
+    async def late() -> list[float]:
+        await asyncio.sleep(1.5)
+        return await times(engine, LONG)
+
+    first, second = await together(lambda: times(engine, LONG), late)
+
+    assert first == second == [pytest.approx(2 + 0.01 * (1 + 9))]
+
+
+async def test_waiting_request_that_leaves_has_read_nothing_and_lets_the_next_in() -> None:
+    engine = SimEngine("one two", profile=replace(SLOW_READER, inter_token=1, max_num_seqs=1))
+
+    async def leave() -> list[float]:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await collect(engine, LONG)
+        return []
+
+    _, _, patient = await together(
+        lambda: times(engine), leave, lambda: times(engine, ask("Good day", priority=10))
+    )
+    usage = (await collect(engine, LONG))[-1].usage
+
+    assert patient == pytest.approx([1.09, 2.09])  # 4 tokens, a decoded one, and 5 tokens
+    assert usage is not None
+    assert usage.cached_tokens == 0
+
+
+async def test_engine_without_a_prefix_cache_reads_everything_again() -> None:
+    engine = SimEngine("x", profile=replace(SLOW_READER, caches_prefixes=False))
+
+    (first,) = await times(engine, LONG)
+    (second,) = await times(engine, LONG)
+
+    assert second - first == pytest.approx(first)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 40), st.integers(1, 30), st.floats(0, 5), st.integers(-1, 1)),
+        max_size=8,
+    )
+)
+def test_cache_holds_nothing_when_all_have_gone(calls: list[tuple[int, int, float, int]]) -> None:
+    profile = SimProfile(
+        prefill_per_token=0.02, inter_token=0.1, max_num_seqs=3, max_num_batched_tokens=30
+    )
+    engine = SimEngine("word " * 30, profile=replace(profile, num_blocks=8), max_model_len=128)
+
+    async def call(words: int, out: int, patience: float, priority: int) -> list[float]:
+        prompt = ask("word " * words, max_tokens=out, priority=priority)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await collect(engine, prompt)
+        return []
+
+    async def measure() -> None:
+        await together(*[lambda c=c: call(*c) for c in calls])
+        stats = await engine.stats()
+        assert (stats.running, stats.waiting, stats.kv_cache_usage) == (0, 0, 0)
+        assert (await collect(engine, ask("word " * 100)))[-1].finish_reason is not None
+
+    virtual_time.run(measure())
 
 
 async def test_least_recently_used_blocks_go_first_and_of_a_prompt_its_end() -> None:

@@ -60,7 +60,8 @@ async def test_metrics_have_vllms_names(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/metrics")).text
 
     assert f'vllm:num_requests_running{{engine="0",model_name="{NAME}"}} 0.0\n' in page
-    assert 'vllm:cache_config_info{block_size="16",num_gpu_blocks="8192"} 1.0\n' in page
+    cache = 'block_size="16",enable_prefix_caching="True",num_gpu_blocks="8192"'
+    assert f"vllm:cache_config_info{{{cache}}} 1.0\n" in page
 
 
 async def test_log_tells_the_phases_and_connections_are_refused_while_it_loads(

@@ -34,14 +34,18 @@ def judge_says(
 
 @pytest.fixture
 def fusion() -> FusionFactory:
-    """Build a Fusion whose preset ``demo`` asks the engines given by keyword; ``judge`` judges."""
+    """Build a Fusion whose preset ``demo`` asks the engines given by keyword; ``judge`` judges.
+
+    Without prefill, so that ``judge.calls`` are the judge's own; ``fuse`` has a separate analysis.
+    """
 
     def build(*, judge: SimEngine | None = None, **settings: object) -> Fusion:
         members = {k: v for k, v in settings.items() if isinstance(v, SimEngine)}
         preset = {k: v for k, v in settings.items() if not isinstance(v, SimEngine)}
         engines = {**members, "judge": judge or SimEngine(judge_says())}
         panel = preset.pop("panel", tuple(Member(model=name) for name in members))
-        fields = {"panel": panel, "judge": "judge", **preset}
+        separate = {"analysis": "separate"} if preset.get("policy", "fuse") == "fuse" else {}
+        fields = {"panel": panel, "judge": "judge", "prefill": False, "options": separate, **preset}
         return Fusion(engines, {"demo": Preset.model_validate(fields)}, default_preset="demo")
 
     return build

@@ -20,7 +20,13 @@ pytestmark = pytest.mark.virtual_time
 
 DEADLINE = 60.0
 PRESET = Preset.model_validate(
-    {"panel": ["a", "b", "c"], "judge": "d", "deadline": DEADLINE, "grace": 5}
+    {
+        "panel": ["a", "b", "c"],
+        "judge": "d",
+        "deadline": DEADLINE,
+        "grace": 5,
+        "options": {"analysis": "separate"},
+    }
 )
 DEVICES = {"a": ["gpu0"], "b": ["gpu0"], "c": ["gpu1"], "d": ["gpu0"]}
 TWO_GROUPS = ["abc", "d"]
@@ -69,7 +75,7 @@ class Load:
 async def assert_nothing_is_left(engines: dict[str, WatchedSim], pool: EnginePool) -> None:
     assert pool.queue == ()
     for sim in engines.values():
-        assert (await sim.stats()).running == 0
+        assert sim.status.in_flight == 0
 
 
 @pytest.mark.parametrize("groups", [[], TWO_GROUPS], ids=["together", "in turns"])

@@ -400,7 +400,10 @@ async def test_answer_is_bounded_by_the_room_left_in_the_window(fusion: FusionFa
     [
         ({"policy": "fuze"}, "no policy 'fuze'; did you mean 'fuse'"),
         ({"options": {"analisis": "none"}}, "no such option; did you mean 'analysis'"),
-        ({"options": {"analysis": "both"}}, "'both' is none of separate, none"),
+        (
+            {"options": {"analysis": "both"}},
+            "'both': Input should be 'inline', 'separate' or 'none'",
+        ),
     ],
 )
 def test_wrong_policy_or_option_is_refused_at_start(

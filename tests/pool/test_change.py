@@ -20,9 +20,7 @@ async def ask(pool: EnginePool, name: str) -> str:
 
 def replacement(name: str, journal: Journal, **options: object) -> dict[str, WatchedSim]:
     """An engine for a name that exists, told apart by what it says."""
-    engine = sims(name, journal, **options)[name]
-    engine.sim._text = f"new {name}"
-    return {name: engine}
+    return sims(name, journal, text=f"new {name}", **options)
 
 
 async def test_run_keeps_the_engine_it_began_with() -> None:

@@ -1,9 +1,12 @@
 """What a run gets: admission, idle engines brought back, engines loaded and unloaded by hand."""
 
 import asyncio
+from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
+from localfusion.engines.base import Engine
 from localfusion.errors import (
     ASLEEP,
     EngineStartError,
@@ -139,13 +142,32 @@ async def test_engine_that_does_not_come_back_fails_the_call_and_is_tried_again(
         assert await ask(pool, "a") == "a"
 
 
-async def test_tokens_of_an_unloaded_engine_are_counted_later() -> None:
-    async with started(sims("a", []), keep_alive=60) as pool:
+async def test_engine_that_is_away_is_not_brought_back_to_count_tokens_or_for_stats() -> None:
+    journal: Journal = []
+
+    async with started(sims("a", journal), keep_alive=60) as pool:
         await asyncio.sleep(100)
         async with pool.lease("a") as engines:
-            with pytest.raises(EngineUnavailableError) as unknown:
-                await engines["a"].count_tokens(PROMPT.messages)
-            assert unknown.value.code == ASLEEP
+            for question in (engines["a"].count_tokens(PROMPT.messages), engines["a"].stats()):
+                with pytest.raises(EngineUnavailableError) as unknown:
+                    await question
+                assert unknown.value.code == ASLEEP
+            assert [what for _, what in journal] == ["stop a"]
+
+
+async def test_stats_and_logprobs_reach_the_run() -> None:
+    engines = sims("a", [], token=1.0, text="one two")
+
+    async with started(engines) as pool, pool.lease("a") as leased:
+        prompt = replace(PROMPT, top_logprobs=3, effort="none")
+        async with aclosing(leased["a"].generate(prompt)) as deltas:
+            first = await anext(deltas)
+            stats = await leased["a"].stats()
+
+        assert isinstance(leased["a"], Engine)
+        assert first.top_logprobs == ({"one": 0.0},)
+        assert stats.running == 1
+        assert engines["a"].sim.calls[-1] == prompt
 
 
 async def test_engine_unloaded_by_hand_refuses_until_it_is_loaded() -> None:
@@ -157,6 +179,9 @@ async def test_engine_unloaded_by_hand_refuses_until_it_is_loaded() -> None:
         with pytest.raises(EngineUnavailableError, match="localfusion load a") as refused:
             await ask(pool, "a")
         assert refused.value.code == "engine_unloaded"
+        async with pool.lease("a") as engines:
+            with pytest.raises(EngineUnavailableError, match="localfusion load a"):
+                await engines["a"].stats()
         assert await ask(pool, "b") == "b"
         assert pool.statuses()["a"].phase == "stopped"
         assert "localfusion load a" in pool.statuses()["a"].detail

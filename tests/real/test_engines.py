@@ -1,6 +1,7 @@
 """What real vLLM engines owe, seen through the gateway's own client on their sockets."""
 
 import json
+import math
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from localfusion.engines.openai import OpenAIEngine
 from localfusion.errors import ContextLengthError
 from localfusion.hardware import Hardware, detect
 from localfusion.system import make_plan
-from localfusion.types import Delta, Message, Prompt, SamplingParams
+from localfusion.types import Delta, Effort, Message, Prompt, SamplingParams
 from tests.real.conftest import ROOT, Server
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -69,6 +70,37 @@ async def test_decoder_obeys_the_schema(server: Server) -> None:
     text = "".join(d.text for d in await generate(engine, prompt("Hi", 40, schema=schema)))
 
     assert json.loads(text)["color"] in ("red", "blue")
+    await engine.aclose()
+
+
+async def test_likeliest_tokens_are_told_with_and_without_thinking(server: Server) -> None:
+    engine = server.engine(SMALL)
+    await engine.check()  # learns which hints it takes
+    question = prompt("Answer with one letter, A or B.", 1, top_logprobs=20)
+    efforts: tuple[Effort | None, ...] = (None, "none", "low")
+
+    answers = [await generate(engine, replace(question, effort=effort)) for effort in efforts]
+
+    for deltas in answers:
+        ((place,),) = [delta.top_logprobs for delta in deltas if delta.top_logprobs]
+        assert "".join(delta.text for delta in deltas) == max(place, key=lambda t: place[t])
+        assert len(place) == 20
+        assert 0.5 < sum(math.exp(logprob) for logprob in place.values()) <= 1 + 1e-6
+    assert answers[0][:-1] == answers[1][:-1] == answers[2][:-1]  # it does not reason
+    await engine.aclose()
+
+
+async def test_block_size_is_that_of_the_cache(server: Server) -> None:
+    engine = server.engine(SMALL)
+    await engine.probe()
+    long = prompt("four five six " * 60, 1)
+
+    await generate(engine, long)
+    usage = (await generate(engine, long))[-1].usage
+
+    assert usage is not None
+    assert engine.facts.block_size == 32
+    assert usage.cached_tokens == (usage.prompt_tokens - 1) // 32 * 32
     await engine.aclose()
 
 

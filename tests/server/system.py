@@ -108,7 +108,13 @@ def gateway(
             "models": dict.fromkeys(sims, model),
             "presets": {
                 "trio": Preset.model_validate(
-                    {"panel": ["a", "b", "c"], "judge": "d", **(preset or {})}
+                    {
+                        "panel": ["a", "b", "c"],
+                        "judge": "d",
+                        "prefill": False,  # what the judge's engine is asked then is countable
+                        "options": {"analysis": "separate"},
+                        **(preset or {}),
+                    }
                 )
             },
             "server": server or {},

@@ -1,0 +1,164 @@
+"""One call to one engine on behalf of a run: its limits, its clock, its place in the ledger."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from localfusion.engines.base import Engine
+from localfusion.errors import ASLEEP, EngineError, EngineTimeoutError, EngineUnavailableError
+from localfusion.fusion.ledger import Ledger
+from localfusion.types import Delta, FinishReason, Message, Prompt, SamplingParams, Usage
+
+MIN_ROOM = 16
+"""Tokens of answer that must fit behind a prompt; below, the prompt counts as too long."""
+DEADLINE = "deadline_exceeded"
+
+Tell = Callable[[Delta], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Reading:
+    """A call's output while it streams.
+
+    Attributes:
+        began: When the call was made, and ``first`` when its first token came, by the run's clock.
+    """
+
+    began: float = 0.0
+    first: float | None = None
+    finish_reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=lambda: Usage(calls=1))
+    top_logprobs: Mapping[str, float] | None = None
+    _text: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
+
+    def add(self, delta: Delta, now: float) -> None:
+        self._text.append(delta.text)
+        self._reasoning.append(delta.reasoning)
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        self.usage = delta.usage or self.usage
+        if self.top_logprobs is None and delta.top_logprobs:
+            self.top_logprobs = delta.top_logprobs[0]
+        if self.first is None:
+            self.first = now
+
+    @property
+    def text(self) -> str:
+        return "".join(self._text)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(self._reasoning)
+
+
+class Calls:
+    """The engines of a run, asked within its limits.
+
+    Args:
+        counts: Tokens of the conversation for each model that could count them.
+        seed: The request's; all others are derived from it.
+        deadline: Seconds after which the run must have ended.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        counts: Mapping[str, int],
+        seed: int,
+        deadline: float,
+    ) -> None:
+        self.engines = engines
+        self.counts = counts
+        self.ledger = Ledger()
+        self._seed = seed
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+        self.deadline = deadline
+
+    @property
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._began
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - self.now
+
+    def at(self, seconds: float) -> float:
+        """Turn a time of the run into one of the loop's clock."""
+        return self._began + seconds
+
+    def seed(self, stage: str, place: int = 0) -> int:
+        """Derive the seed of one call, 31 bits."""
+        key = f"{self._seed}/{stage}/{place}".encode()
+        return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") >> 1
+
+    def capped(
+        self, model: str, sampling: SamplingParams, count: int | None, default: int | None
+    ) -> SamplingParams:
+        """Bound max_tokens by the room that a prompt of ``count`` tokens leaves in the window."""
+        caps = [sampling.max_tokens or default]
+        if count is not None:
+            caps.append(self.engines[model].facts.max_model_len - count)
+        return replace(sampling, max_tokens=min((c for c in caps if c is not None), default=None))
+
+    async def count(self, model: str, messages: Sequence[Message]) -> int | None:
+        """Count a prompt's tokens; None where the engine cannot count, or not before it is asked.
+
+        Raises:
+            EngineUnavailableError: it is not there.
+        """
+        return await count_tokens(self.engines[model], messages)
+
+    async def stream(self, model: str, prompt: Prompt) -> AsyncGenerator[Delta, None]:
+        """Stream a call; its time is noted however it ends, closing aborts it."""
+        began = self.now
+        try:
+            async with aclosing(self.engines[model].generate(prompt)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        finally:
+            self.ledger.call(model, began, self.now)
+
+    async def read(
+        self, model: str, prompt: Prompt, reading: Reading, tell: Tell | None = None
+    ) -> None:
+        """Read a call to its end, within the run's deadline.
+
+        Raises:
+            EngineError, RequestError, OverloadedError: the engine failed.
+            EngineTimeoutError: code DEADLINE; ``reading`` has what had come.
+        """
+        reading.began = self.now
+        try:
+            async with (
+                asyncio.timeout_at(self.at(self.deadline)),
+                aclosing(self.stream(model, prompt)) as deltas,
+            ):
+                async for delta in deltas:
+                    reading.add(delta, self.now)
+                    if tell is not None and (delta.text or delta.reasoning):
+                        await tell(delta)
+        except TimeoutError as error:
+            raise EngineTimeoutError(
+                f"the deadline of {self.deadline:g} s ended {model}", code=DEADLINE
+            ) from error
+
+
+async def count_tokens(engine: Engine, messages: Sequence[Message]) -> int | None:
+    """Count a prompt's tokens; None where the engine cannot count, or not before it is asked.
+
+    Raises:
+        EngineUnavailableError: it is not there.
+    """
+    try:
+        return await engine.count_tokens(messages)
+    except EngineUnavailableError as error:
+        if error.code == ASLEEP:
+            return None
+        raise
+    except EngineError:
+        return None  # generating will show what is wrong, and that failure is recorded
