@@ -5,8 +5,13 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import virtual_time
+
+# A busy machine makes an example slow, and that is no failure.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 MARKERS = ("virtual_time: the loop's clock jumps to the next timer (tests/virtual_time.py)",)
 

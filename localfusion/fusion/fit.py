@@ -71,7 +71,7 @@ def _end(text: str, tokens: int, keep: int) -> str:
     """Return the end of a text; tokens are taken as equally long."""
     if keep >= tokens:
         return text
-    return "… " + text[-(len(text) * keep // tokens) :] if keep >= LEAST_TRACE else ""
+    return "… " + text[-(len(text) * (keep - 1) // tokens) :] if keep >= LEAST_TRACE else ""
 
 
 def _middle_out(measured: Measured, keep: int) -> str:

@@ -40,7 +40,11 @@ _HOW_MANY = re.compile(
     r"|сколько|多少|几个|いくつ",
     re.IGNORECASE,
 )
-_HOW_MUCH = re.compile(r"\bhow (?:much|far|long|old|tall|fast|heavy|often)\b", re.IGNORECASE)
+_HOW_MUCH = re.compile(
+    r"\bhow (?:much|far|long|old|tall|fast|heavy|often)\b"
+    r"|\bwhat (?:do|does|did|will|would) [^?]{1,80}? (?:cost|weigh|measure|earn|pay)\b",
+    re.IGNORECASE,
+)
 _QUANTITY = (
     r"(?:sum|product|difference|quotient|total|area|volume|perimeter|circumference|remainder|average"
     r"|mean|median|probability|percentage|value|cost|price|number|distance|speed|age|square root"

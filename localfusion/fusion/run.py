@@ -114,7 +114,7 @@ class Run:
         self._answering.candidates += panel.candidates
         self._placed = tuple(candidate.index for candidate in order.placed)
         self._judge = None
-        if not order.placed:
+        if not any(candidate.text.strip() for candidate in order.placed):
             raise nobody(panel.candidates)
         return tuple(order.placed)
 
@@ -293,8 +293,9 @@ class Run:
 
     def best(self, candidates: Sequence[Candidate]) -> Candidate:
         """Pick the first finished in the preset's order, else the first: never the longest."""
-        ordered = sorted(candidates, key=lambda candidate: candidate.index)
-        return next((c for c in ordered if c.finish_reason == "stop"), ordered[0])
+        by_index = sorted(candidates, key=lambda candidate: candidate.index)
+        whole = [c for c in by_index if c.is_usable and c.finish_reason == "stop"]
+        return next(iter(whole or [c for c in by_index if c.text.strip()]))
 
     # What the verbs are made of.
 

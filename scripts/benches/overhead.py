@@ -4,15 +4,17 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import psutil
 
 from benches.table import Row
 from localfusion.config import Preset
+from localfusion.engines.base import Engine
 from localfusion.engines.sim import SimEngine
 from localfusion.engines.sim_latency import SimProfile
 from localfusion.fusion import Fusion
-from localfusion.types import Message, Request, SamplingParams
+from localfusion.types import Message, Prompt, Request, SamplingParams
 
 MEMBERS = "abcd"
 ROUNDS = 100
@@ -51,13 +53,33 @@ async def added_latency() -> tuple[float, float]:
 
 
 async def median_seconds(text: str) -> float:
-    fusion = build(text, SimProfile(num_blocks=512))  # the simulation looks through them all
-    times = []
+    """Return the median of fusions without what the same calls take without us."""
+    fusion, bare = (build(text, SimProfile(num_blocks=512)) for _ in range(2))
+    added = []
     for place in range(ROUNDS):
         began = time.perf_counter()
         await fusion.complete(request(place))
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+        took = time.perf_counter() - began
+        began = time.perf_counter()
+        for name, engine in fusion.engines.items():
+            for prompt in calls_of(engine):
+                await drain(bare.engines[name], prompt)
+        added.append(took - (time.perf_counter() - began))
+        for engine in fusion.engines.values():
+            calls_of(engine).clear()
+    return statistics.median(added)
+
+
+def calls_of(engine: Engine) -> list[Prompt]:
+    """Return the simulated engine's record of its calls."""
+    assert isinstance(engine, SimEngine)
+    return engine.calls
+
+
+async def drain(engine: Engine, prompt: Prompt) -> None:
+    async with aclosing(engine.generate(prompt)) as deltas:
+        async for _ in deltas:
+            pass
 
 
 def request(place: int) -> Request:
@@ -84,8 +106,7 @@ async def many_at_once() -> tuple[float, float]:
         late += sum(task.result().status != "full" for task in tasks)
         sizes.append(process.memory_info().rss)
         for engine in fusion.engines.values():
-            assert isinstance(engine, SimEngine)
-            engine.calls.clear()  # its record of them is not ours to count
+            calls_of(engine).clear()  # its record is not ours to count
         print(f"  wave {wave + 1}: {spread([task.result().seconds for task in tasks])}")
     return late, sizes[-1] / sizes[0]
 

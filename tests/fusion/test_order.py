@@ -1,5 +1,6 @@
 """The order of events holds whatever fails, and whenever."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,8 @@ from localfusion.events import (
     RunFailed,
     RunStarted,
 )
-from localfusion.fusion import Fusion
+from localfusion.fusion import POLICIES, Fusion
+from localfusion.types import Message, Request, Usage
 from tests.fusion.conftest import events_of, judge_says
 from tests.virtual_time import run
 
@@ -42,14 +44,31 @@ judges = st.builds(
 )
 
 
-@given(st.lists(engines, min_size=1, max_size=4), judges)
-def test_events_keep_their_order(members: list[SimEngine], judge: SimEngine) -> None:
+questions = st.sampled_from(["Tell me about pens.", "How many pens?", "Write a function f."]).map(
+    lambda text: Request("demo", (Message("user", text),))
+)
+settings_of_presets = st.fixed_dictionaries(
+    {
+        "policy": st.sampled_from([name for name in POLICIES if name != "single"]),
+        "grace": st.sampled_from([5, "adaptive"]),
+        "order": st.sampled_from(["arrival", "fixed", "random"]),
+        "partial": st.sampled_from(["keep", "drop"]),
+        "prefill": st.booleans(),
+        "agreement": st.booleans(),
+    }
+)
+
+
+@given(st.lists(engines, min_size=1, max_size=4), judges, settings_of_presets, questions)
+def test_events_keep_their_order(
+    members: list[SimEngine], judge: SimEngine, fields: dict[str, object], question: Request
+) -> None:
     named = {f"m{place}": engine for place, engine in enumerate(members)}
     panel = tuple(Member(model=name) for name in named)
-    preset = Preset(panel=panel, judge="judge", deadline=120, grace=5)
+    preset = Preset.model_validate({"panel": panel, "judge": "judge", "deadline": 120, **fields})
 
     fusion = Fusion({**named, "judge": judge}, {"demo": preset}, default_preset="demo")
-    events = run(events_of(fusion))
+    events = run(events_of(fusion, question))
 
     _check(events)
 
@@ -72,6 +91,9 @@ def _check(events: list[Event]) -> None:
         assert "".join(e.text for e in events if isinstance(e, AnswerDelta)) == answer.text
         assert (answer.status == "full") == (answer.reason is None)
         assert answer.text.strip()
+        assert sum(step.seconds for step in answer.critical_path) == pytest.approx(answer.seconds)
+        assert answer.seconds <= 120 + 1e-6
+        assert sum((s.usage for s in answer.stages.values()), Usage()) == answer.usage
     else:
         assert isinstance(last, RunFailed)
         usable = [e for e in events if isinstance(e, PanelCompleted) and e.candidate.is_usable]
