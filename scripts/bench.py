@@ -5,7 +5,7 @@ import asyncio
 import sys
 import time
 
-from benches import first_answer, peers, placement, start
+from benches import first_answer, fusion, peers, placement, start
 from benches.table import machine
 
 from localfusion import config
@@ -21,6 +21,7 @@ def main() -> int:
     against.add_argument("--rounds", type=int, default=3)
     against.add_argument("--model", default="qwen2.5-coder-0.5b", help="panel and judge")
     against.add_argument("--max-tokens", type=int, default=128, help="of each text")
+    kinds.add_parser("fusion", help="reading ahead, stragglers, samples, verdicts, our own code")
     kinds.add_parser("start", help="three engines' start, and one killed, until they serve")
     options = parser.parse_args()
     loaded = config.load()
@@ -30,6 +31,8 @@ def main() -> int:
             rows = asyncio.run(first_answer.measure(loaded, cold=options.cold))
         case "placement":
             rows = asyncio.run(placement.measure(loaded))
+        case "fusion":
+            rows = asyncio.run(fusion.measure(loaded))
         case "peers":
             asked = {"rounds": options.rounds, "max_tokens": options.max_tokens}
             rows = asyncio.run(peers.measure(loaded, model=options.model, **asked))

@@ -69,7 +69,7 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 """PyDLL, since clone returns twice: the child must hold the interpreter's lock."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The host does not give what the sandbox needs."""
 
 
@@ -80,8 +80,9 @@ def main() -> None:
         _call("prctl(PDEATHSIG)", _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
         if os.getppid() != parent:  # it died before the death signal was set
             sys.exit(1)
+        _write("/proc/self/oom_score_adj", "1000")  # if memory runs out, we go first
         report = _supervise(job)
-    except (Refused, OSError) as error:
+    except (RefusedError, OSError) as error:
         report = f"refused {error}"
     os.write(2, f"{report}\n".encode())
 
@@ -90,14 +91,15 @@ def _supervise(job: dict[str, object]) -> str:
     """Run the job and return the report; afterwards nothing of the sandbox is left."""
     machine = os.uname().machine
     if machine not in NUMBERS:
-        raise Refused(f"the sandbox knows {' and '.join(NUMBERS)}, this machine is {machine}")
+        raise RefusedError(f"the sandbox knows {' and '.join(NUMBERS)}, this machine is {machine}")
     alive, told = os.pipe(), os.pipe()
     source = _read_source(int(str(job["source_bytes"])))
     is_root = os.geteuid() == 0
     user, group = os.geteuid(), os.getegid()
     deadline = time.monotonic() + float(str(job["wall_seconds"]))
     init = _call(
-        "new namespaces", _libc.syscall(NUMBERS[machine][1], NAMESPACES | signal.SIGCHLD, 0, 0, 0, 0)
+        "new namespaces",
+        _libc.syscall(NUMBERS[machine][1], NAMESPACES | signal.SIGCHLD, 0, 0, 0, 0),
     )
     if init == 0:
         os.close(alive[1])
@@ -125,7 +127,7 @@ def _read_source(size: int) -> bytes:
     while size > 0:
         piece = os.read(0, min(size, 1 << 16))
         if not piece:
-            raise Refused("the source ended early")
+            raise RefusedError("the source ended early")
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
@@ -178,7 +180,7 @@ def _be_init(job: dict[str, object], source: bytes, machine: str, ends: tuple[in
             _become_program(job, machine)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         report = _await(program)
-    except (Refused, OSError) as error:
+    except (RefusedError, OSError) as error:
         report = f"refused {error}"
     os.write(told, report.encode())
     os._exit(0)
@@ -245,7 +247,7 @@ def _give_up_rights() -> None:
     while _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
     if capability < 38:
-        raise Refused("capabilities cannot be dropped")
+        raise RefusedError("capabilities cannot be dropped")
     if os.getuid() == 0:
         os.setgroups([])
         os.setresgid(INSIDE_ID, INSIDE_ID, INSIDE_ID)
@@ -275,7 +277,7 @@ def _become_program(job: dict[str, object], machine: str) -> None:
         _filter_system_calls(machine)
         argv = [str(part) for part in _list(job["argv"])]
         os.execve(argv[0], argv, dict(_pairs(job["env"])))
-    except (Refused, OSError) as error:
+    except (RefusedError, OSError) as error:
         os.write(1, f"cannot run the program: {error}\n".encode())
     os._exit(127)
 
@@ -319,7 +321,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "
 
 def _call(what: str, result: int) -> int:
     if result < 0:
-        raise Refused(f"{what}: {os.strerror(ctypes.get_errno())}")
+        raise RefusedError(f"{what}: {os.strerror(ctypes.get_errno())}")
     return result
 
 
@@ -330,7 +332,7 @@ def _write(path: str, text: str) -> None:
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise Refused(f"not a list: {value!r}")
+        raise RefusedError(f"not a list: {value!r}")
     return value
 
 

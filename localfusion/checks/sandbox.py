@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,9 +25,7 @@ from localfusion.errors import FusionError
 
 Ended = Literal["finished", "time", "memory", "output", "crashed"]
 
-PACKAGES = "/packages"
-"""Folder inside the sandbox that holds the packages asked for; add it to ``sys.path``."""
-
+_PACKAGES = "/packages"
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _MAX_SOURCE_BYTES = 4 << 20
 _CHUNK = 1 << 16
@@ -106,7 +105,8 @@ async def run(
         source: Runs as ``__main__``, in the scratch folder.
         limits: What it may use.
         stdin: What it reads.
-        packages: Installed pure Python packages that it may import from `PACKAGES`.
+        packages: Installed pure Python packages, or single modules, that it may import besides
+            Python's own; of a module's package it sees nothing else.
 
     Raises:
         SandboxError: This host cannot confine it; nothing has run.
@@ -133,8 +133,7 @@ async def run(
             tasks.create_task(_feed(process, text + stdin))
             tasks.create_task(_collect(process, output, limits.output_bytes))
             tasks.create_task(_read_report(process, report))
-            async with asyncio.timeout(limits.wall_seconds + _SETUP_SECONDS):
-                await process.wait()
+            tasks.create_task(_watch(process, limits.wall_seconds + _SETUP_SECONDS))
     finally:
         await _end(process)
     words = report.decode(errors="replace").strip()
@@ -189,7 +188,7 @@ def _command(source_bytes: int, limits: Limits, packages: tuple[str, ...]) -> li
         "scratch_bytes": limits.file_bytes,
         "files": _files(packages),
         "links": _links(),
-        # As -I, but for the environment, which is all ours: it holds the seed of hashes.
+        # As -I, but for the environment, which is all ours and sets the seed of hashes.
         "argv": [_interpreter(), "-s", "-S", "-P", "-B", "/main.py"],
         "env": sorted(
             {
@@ -197,6 +196,7 @@ def _command(source_bytes: int, limits: Limits, packages: tuple[str, ...]) -> li
                 "LANG": "C.UTF-8",
                 "PATH": "/nowhere",
                 "PYTHONHASHSEED": "0",
+                "PYTHONPATH": _PACKAGES,
                 "PYTHONUTF8": "1",
                 "TMPDIR": "/scratch",
                 "TZ": "UTC",
@@ -239,9 +239,14 @@ def _files(packages: tuple[str, ...]) -> list[tuple[str, str]]:
             del pairs[path]
     for package in packages:
         found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
+        if found is None or found.origin is None:
             raise SandboxError(f"the package {package} is not installed: pip install {package}")
-        pairs[f"{PACKAGES}/{package}"] = os.path.realpath(found.submodule_search_locations[0])
+        inside, outside = f"{_PACKAGES}/{package.replace('.', '/')}", found.origin
+        if found.submodule_search_locations:
+            outside = os.path.dirname(outside)
+        else:
+            inside += ".py"
+        pairs[inside] = os.path.realpath(outside)
     return list(pairs.items())
 
 
@@ -276,15 +281,29 @@ async def _read_report(process: asyncio.subprocess.Process, report: bytearray) -
     report += await process.stderr.read()
 
 
+async def _watch(process: asyncio.subprocess.Process, patience: float) -> None:
+    """Wait for the end; kill a launcher that does not keep its own time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            await process.wait()
+    _signal(process, signal.SIGKILL)
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End the launcher, which ends the sandbox first; a second cancellation kills both at once."""
-    if process.returncode is None:
-        _signal(process, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(_SETUP_SECONDS):
-                await process.wait()
-        finally:
-            _signal(process, signal.SIGKILL)  # its death is init's, and so the sandbox's
+    if process.returncode is not None:
+        return
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    _signal(process, signal.SIGTERM)
+    try:
+        async with asyncio.timeout(_SETUP_SECONDS):
+            while await process.stdout.read(_CHUNK):  # a full pipe would hide its end
+                pass
+            await process.wait()
+    finally:
+        _signal(process, signal.SIGKILL)  # its death is init's, and so the sandbox's
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
@@ -296,8 +315,8 @@ def _outcome(report: str, output: bytes, limits: Limits, seconds: float) -> Outc
     kind, _, rest = report.partition(" ")
     if kind != "ended":
         raise SandboxError(
-            f"this host cannot confine a program: {rest or report or 'the launcher died'}. It needs "
-            "user namespaces: kernel.unprivileged_userns_clone=1, "
+            f"this host cannot confine a program: {rest or report or 'the launcher died'}. "
+            "It needs user namespaces: kernel.unprivileged_userns_clone=1, "
             "kernel.apparmor_restrict_unprivileged_userns=0, or a container that may make them"
         )
     how, number, cpu = rest.split()
@@ -309,10 +328,8 @@ def _outcome(report: str, output: bytes, limits: Limits, seconds: float) -> Outc
         ended, code = "time", None
     elif how == "killed":
         code = -int(number)
-        if code == -signal.SIGXCPU or float(cpu) >= limits.cpu_seconds:
-            ended = "time"
-        else:
-            ended = "crashed"
+        is_late = code == -signal.SIGXCPU or float(cpu) >= limits.cpu_seconds
+        ended = "time" if is_late else "crashed"
     elif code and _last_line(output).startswith("MemoryError"):
         ended = "memory"
     return Outcome(ended, code, output, seconds, float(cpu))

@@ -1,9 +1,10 @@
 """``scripts/bench peers``: localfusion, OptiLLM's moa and a plain script on the very same engine.
 
 One model answers three times and judges, for that is what moa does. Sampling and token limits are
-equal; each arm and round has a question of its own, of the same length, so no arm finds another's
-prompt in the cache. Two of the arms compare the drafts before they write and two do not: the bars
-stand between arms that do the same work, the other ratios are shown beside.
+equal, and the question asks for more than the limit: texts are equally long, and no luck with
+lengths decides. Each arm and round has a question of its own, of the same length: no arm finds
+another's prompt in the cache. Two of the arms compare the drafts before they write and two do not:
+the bars stand between arms that do the same work, the other ratios are shown beside.
 """
 
 import asyncio
@@ -37,8 +38,8 @@ PAIRS = ((OURS, MOA), (PLAIN_OURS, PLAIN))
 SHOWN = ((OURS, PLAIN), (PLAIN_OURS, MOA))
 
 QUESTION = (
-    "Case {number}. A small town wants fewer cars in its center. Name the best measure, and "
-    "explain in about sixty words why it works and what it costs."
+    "Case {number}. A small town wants fewer cars in its center. Write a report of a thousand "
+    "words on what it can do, what each measure costs and how it works."
 )
 WARM_TOKENS = 16
 ARM_SECONDS = 900.0
@@ -46,7 +47,7 @@ ARM_SECONDS = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One question in one arm, as its client saw it and as the engine counted it."""
+    """One question in one arm: what its client saw, and the work behind it."""
 
     reply: Reply
     counts: Counts
@@ -102,10 +103,12 @@ def _say_setting(rounds: int, model: str, max_tokens: int) -> None:
         f"  panel: {SAMPLES} x {model}, temperature {PANEL_TEMPERATURE}; judge: the same model, "
         f"{JUDGE_TEMPERATURE}; both are moa's own\n"
         f"  each text of each arm has at most {max_tokens} tokens, moa's critique too, for which "
-        "it asks 512; localfusion's comparison\n"
-        "  comes before the answer in one call and has a limit of its own on top\n"
-        "  prompt, cached and completion tokens and calls are as the engine counts them: a sample "
-        "is a call, and so is each read-ahead",
+        "it asks 512; localfusion's\n"
+        "  comparison comes before the answer in one call and has a limit of its own on top\n"
+        "  tokens and calls of the peers are from the engine's replies, where samples of a call "
+        "share one prompt; those of\n"
+        "  localfusion from the engine's counters: every sample has a prompt, and what is cut or "
+        "read ahead counts too",
         flush=True,
     )
 
@@ -154,7 +157,7 @@ async def _one_round(
 
 
 async def one_run(arm: Arm, socket: Path, question: str, max_tokens: int) -> Run:
-    """Ask one arm and read the engine's counts before and after.
+    """Ask one arm once the engine is idle; count its work.
 
     Raises:
         PeerError: there is no answer; says why.
@@ -170,7 +173,7 @@ async def one_run(arm: Arm, socket: Path, question: str, max_tokens: int) -> Run
         failure = PeerError(f"no answer in {ARM_SECONDS:g} s")
     if failure is not None:
         raise PeerError(str(failure))
-    return Run(reply, await read_counts(socket) - before)
+    return Run(reply, reply.counts or await read_counts(socket) - before)
 
 
 def find_socket(folder: Path, model: str) -> Path:

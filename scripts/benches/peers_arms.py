@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from benches.peers_client import Stream, chat, stream, whole
+from benches.peers_meter import Counts
 from benches.peers_relay import Call, Relay
 from benches.peers_servers import JUDGE_TEMPERATURE, PANEL_TEMPERATURE, SAMPLES, PeerError
 
@@ -31,13 +32,15 @@ class Reply:
     Attributes:
         first: Seconds to its first character.
         seconds: To its end.
-        judge_calls: Of those calls that it took, who read answers of others.
+        judge_calls: Calls that read the answers of others.
+        counts: All calls together; None: the engine's own counts tell.
         note: What the figures do not say of it; empty: nothing.
     """
 
     first: float
     seconds: float
     judge_calls: int
+    counts: Counts | None = None
     note: str = ""
 
 
@@ -52,8 +55,7 @@ def localfusion_arm(url: str, preset: str) -> Arm:
     """Return localfusion's endpoint with one of its presets."""
 
     async def ask(question: str, max_tokens: int) -> Reply:
-        body = chat(preset, question, max_tokens, JUDGE_TEMPERATURE)
-        got = await stream(url, body | {"stream_options": {"include_usage": True}})
+        got = await stream(url, chat(preset, question, max_tokens, JUDGE_TEMPERATURE))
         stages = got.usage.get("stages")
         if not isinstance(stages, dict):
             raise PeerError("localfusion told no stages")
@@ -61,7 +63,8 @@ def localfusion_arm(url: str, preset: str) -> Arm:
         notes = [got.status] if got.status != "full" else []
         if got.finish == "length":
             notes.append("the answer was cut by the limit")
-        return Reply(got.first - got.began, got.ended - got.began, calls, "; ".join(notes))
+        note = "; ".join(notes)
+        return Reply(got.first - got.began, got.ended - got.began, calls, note=note)
 
     return ask
 
@@ -103,7 +106,8 @@ def _relayed(
     cuts = sum(call.cuts for call in calls)
     note = f"{cuts} of its texts were cut by the limit" if cuts else ""
     judges = sum(is_judges(call) for call in calls)
-    return Reply(got.first - began, got.ended - began, judges, note)
+    counts = sum((call.counts for call in calls), Counts(0, 0, 0, 0))
+    return Reply(got.first - began, got.ended - began, judges, counts, note)
 
 
 def synthesis_prompt(question: str, answers: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ async def stream(url: str, body: Mapping[str, object]) -> Stream:
         PeerError: it failed, or had no text.
     """
     got = Stream(time.perf_counter())
-    body = {**body, "stream": True}
+    body = {**body, "stream": True, "stream_options": {"include_usage": True}}
     try:
         async with (
             httpx2.AsyncClient(timeout=None, trust_env=False) as client,

@@ -1,4 +1,4 @@
-"""What an engine itself has counted: the same gauge for whoever calls it."""
+"""Tokens and calls, and what an engine itself has counted of them."""
 
 import asyncio
 import re
@@ -6,6 +6,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import httpx2
+
+from benches.peers_servers import PeerError
 
 _SERIES = re.compile(r"^vllm:(\w+)\{.*\} (\S+)$", re.MULTILINE)
 _POLL_SECONDS = 0.1
@@ -27,17 +29,27 @@ class Counts:
     completion_tokens: float
     requests: float
 
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
     def __sub__(self, other: "Counts") -> "Counts":
         pairs = zip(astuple(self), astuple(other), strict=True)
         return Counts(*(now - before for now, before in pairs))
 
 
 async def read_counts(socket: Path) -> Counts:
-    """Wait until an engine is idle and return its counts."""
+    """Wait until an engine is idle and return its counts.
+
+    Raises:
+        PeerError: it does not answer.
+    """
     transport = httpx2.AsyncHTTPTransport(uds=str(socket))
     async with httpx2.AsyncClient(transport=transport, base_url="http://engine") as client:
         while True:
-            page = (await client.get("/metrics")).text
+            try:
+                page = (await client.get("/metrics")).text
+            except httpx2.TransportError as error:
+                raise PeerError(f"the engine at {socket} is gone: {error!r}") from error
             values = sum_series(page)
             if values["num_requests_running"] + values["num_requests_waiting"] == 0:
                 return Counts(

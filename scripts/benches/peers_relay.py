@@ -1,6 +1,6 @@
 """A TCP door to an engine's unix socket, for peers that speak plain HTTP; caps and counts calls.
 
-One request per connection. What the engine answers passes unread, but for how often it was cut.
+One request per connection. What the engine answers passes as it is; only its figures are noted.
 """
 
 import asyncio
@@ -11,9 +11,16 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benches.peers_meter import Counts
+
 _LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 _FRAMING = re.compile(rb"^(?:content-length|connection):[^\n]*\n", re.IGNORECASE | re.MULTILINE)
 _CUT = re.compile(rb'"finish_reason": *"length"')
+_TOKENS = (
+    re.compile(rb'"prompt_tokens": *(\d+)'),
+    re.compile(rb'"cached_tokens": *(\d+)'),
+    re.compile(rb'"completion_tokens": *(\d+)'),
+)
 _PIECE = 1 << 16
 
 
@@ -25,18 +32,31 @@ class Call:
         asked: Its own token limit, None without one.
         prompt: Its last message.
         samples: Answers asked for.
-        cuts: Answers that ended at the limit, so far.
+        answer: The engine's, as it came.
     """
 
     asked: int | None
     prompt: str
     samples: int
-    cuts: int = 0
+    answer: bytes = b""
+
+    @property
+    def cuts(self) -> int:
+        """Answers that ended at the limit."""
+        return len(_CUT.findall(self.answer))
+
+    @property
+    def counts(self) -> Counts:
+        """Tokens by the engine's own usage; all samples of a call share one count of its prompt."""
+        prompt, cached, completion = (
+            float((pattern.findall(self.answer) or [b"0"])[-1]) for pattern in _TOKENS
+        )
+        return Counts(prompt, cached, completion, self.samples)
 
 
 @dataclass(slots=True)
 class Relay:
-    """Leads to one engine.
+    """Leads chat requests to one engine.
 
     Attributes:
         cap: Most tokens of any answer, whatever a call asks for.
@@ -65,27 +85,22 @@ class Relay:
                 pass  # one of the two has gone, and the other is told by the closed connection
 
     async def _forward(self, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
-        call = read_call(body) if body else Call(None, "", 0)
-        if body:
-            self.calls.append(call)
         engine, to_engine = await asyncio.open_unix_connection(self.socket)
-        answer = b""
         with closing(to_engine):
             to_engine.write(cap_request(head, body, self.cap))
+            call = read_call(body)
+            self.calls.append(call)
             while piece := await engine.read(_PIECE):
-                answer += piece
-                # Counted before it is passed on: who has read the end finds the call complete.
-                call.cuts = len(_CUT.findall(answer))
+                call.answer += piece  # before it is passed on: who has read the end finds it whole
                 writer.write(piece)
                 await writer.drain()
 
 
 def cap_request(head: bytes, body: bytes, cap: int) -> bytes:
     """Return the request with at most ``cap`` tokens asked for, on a connection for it alone."""
-    if body:
-        fields = json.loads(body)
-        fields["max_tokens"] = min(fields.get("max_tokens") or cap, cap)
-        body = json.dumps(fields).encode()
+    fields = json.loads(body)
+    fields["max_tokens"] = min(fields.get("max_tokens") or cap, cap)
+    body = json.dumps(fields).encode()
     framing = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
     return _FRAMING.sub(b"", head).removesuffix(b"\r\n") + framing + body
 

@@ -1,17 +1,15 @@
 """``scripts/bench peers`` on a simulated engine: what is capped, counted, asked and compared."""
 
-import asyncio
+import json
 import math
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from benches import peers, peers_arms
 from benches.peers_client import Stream, chat, stream, whole
 from benches.peers_meter import Counts, read_counts, sum_series
-from benches.peers_relay import Call, Relay, cap_request
+from benches.peers_relay import Relay, cap_request
 from benches.peers_servers import SAMPLES, PeerError, derive
 
 from localfusion.config import load
@@ -34,7 +32,11 @@ async def test_relay_gives_no_call_more_than_the_cap(relay: Relay) -> None:
 
     assert TEXT.startswith(cut)
     assert len(short) < len(cut) < len(TEXT)
-    assert relay.calls == [Call(512, "Why?", 1, cuts=1), Call(2, "Why?", 1, cuts=1)]
+    assert [(call.asked, call.prompt, call.cuts) for call in relay.calls] == [
+        (512, "Why?", 1),
+        (2, "Why?", 1),
+    ]
+    assert [call.counts.completion_tokens for call in relay.calls] == [4, 2]
 
 
 async def test_relay_passes_streams_and_notes_no_cut_in_a_whole_answer(relay: Relay) -> None:
@@ -44,13 +46,14 @@ async def test_relay_passes_streams_and_notes_no_cut_in_a_whole_answer(relay: Re
 
     assert got.text == TEXT
     assert got.began < got.first <= got.ended
-    assert relay.calls == [Call(100, "Why?", 1, cuts=0)]
+    assert [call.cuts for call in relay.calls] == [0]
+    assert relay.calls[0].counts.prompt_tokens > 0
 
 
 def test_limit_is_set_where_a_call_has_none() -> None:
-    head, _, body = cap_request(
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n", b"{}", 7
-    )[:].partition(b"\r\n\r\n")
+    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"
+
+    head, _, body = cap_request(request, b"{}", 7).partition(b"\r\n\r\n")
 
     assert body == b'{"max_tokens": 7}'
     assert head.split(b"\r\n")[1:] == [b"Host: a", b"content-length: 17", b"connection: close"]
@@ -60,6 +63,11 @@ async def test_engine_that_is_gone_breaks_the_call_off(tmp_path: Path) -> None:
     async with Relay(tmp_path / "nobody.sock", cap=4).listen() as url:
         with pytest.raises(PeerError, match="broke off"):
             await whole(url, chat(NAME, "Why?", 4, 0.1))
+
+
+async def test_engine_that_is_gone_cannot_be_counted(tmp_path: Path) -> None:
+    with pytest.raises(PeerError, match=r"nobody.sock is gone"):
+        await read_counts(tmp_path / "nobody.sock")
 
 
 async def test_plain_script_reads_all_samples_before_it_writes(relay: Relay) -> None:
@@ -74,11 +82,10 @@ async def test_plain_script_reads_all_samples_before_it_writes(relay: Relay) -> 
     assert 0 < reply.first <= reply.seconds
 
 
-async def test_refusal_is_told_with_its_reason(relay: Relay, tmp_path: Path) -> None:
+async def test_refusal_is_told_with_its_reason(relay: Relay) -> None:
     async with relay.listen() as url:
-        arm = peers_arms.plain_arm(url, relay, "other-model")
         with pytest.raises(PeerError, match="404"):
-            await peers.one_run(arm, relay.socket, "Why?", 4)
+            await stream(url, chat("other-model", "Why?", 4, 0.1))
 
 
 def test_stream_that_tells_of_a_failure_is_one() -> None:
@@ -105,7 +112,7 @@ def test_questions_differ_early_and_are_equally_long() -> None:
 
 def test_derived_configuration_is_valid_and_has_equal_panel_and_judge(tmp_path: Path) -> None:
     file = tmp_path / "models.yaml"
-    file.write_text(yaml.safe_dump(derive(load(SHIPPED), "smollm2-135m", 32)).replace("*", ""))
+    file.write_text(json.dumps(derive(load(SHIPPED), "smollm2-135m", 32)))
 
     presets = load(file).settings.presets
 
@@ -114,11 +121,11 @@ def test_derived_configuration_is_valid_and_has_equal_panel_and_judge(tmp_path: 
         assert preset.candidates == SAMPLES
 
 
-def run(first: float, judge_calls: int = 1) -> peers.Run:
-    return peers.Run(peers_arms.Reply(first, 2 * first, judge_calls), Counts(40, 0, 20, 4))
+def run(first: float) -> peers.Run:
+    return peers.Run(peers_arms.Reply(first, 2 * first, 1), Counts(40, 0, 20, 4))
 
 
-def records(**failures: str) -> dict[str, peers.Record]:
+def records() -> dict[str, peers.Record]:
     slow, fast = [run(4.0), run(9.0), run(5.0)], [run(2.0), run(1.0), run(3.0)]
     made = {name: peers.Record(list(fast)) for name in (peers.OURS, peers.PLAIN_OURS)}
     made |= {name: peers.Record(list(slow)) for name in (peers.MOA, peers.PLAIN)}

@@ -1,0 +1,198 @@
+"""What fusion costs beside its slowest member, on real engines; every figure a ratio of one run."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from benches import overhead
+from benches.table import Row
+from localfusion.config import Config, Preset
+from localfusion.engines.base import Engine, EngineFacts, EngineStats, ignore_phase
+from localfusion.fusion import Fusion
+from localfusion.runtime import open_runtime
+from localfusion.types import Answer, Delta, Message, Prompt, Request, SamplingParams
+
+FAST, SLOW, JUDGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
+LATE = "held-back"
+SLOWDOWN = 10
+DRAFT_TOKENS = 320
+SHORT_TOKENS = 96
+
+
+async def measure(loaded: Config) -> list[Row]:
+    """Return every figure: real engines first, then our own code on simulated ones."""
+    async with open_runtime(loaded, ["demo-large"]) as runtime:
+        await runtime.start(ignore_phase)
+        engines = {name: Recorded(engine) for name, engine in runtime.fusion.engines.items()}
+        rows = [*await reading_ahead(engines)]
+        rows.append(await straggler(engines))
+        rows += await samples_of_one(engines)
+        rows.append(await clear_verdict(engines))
+    return [*rows, *await overhead.measure()]
+
+
+@dataclass
+class Recorded:
+    """An engine that keeps the prompts it is asked.
+
+    Attributes:
+        slowdown: Its tokens are held back to so many times the time between them.
+    """
+
+    engine: Engine
+    slowdown: int = 1
+    prompts: list[Prompt] = field(default_factory=list)
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self.engine.facts
+
+    async def stats(self) -> EngineStats:
+        return await self.engine.stats()
+
+    async def count_tokens(self, messages: Sequence[Message]) -> int:
+        return await self.engine.count_tokens(messages)
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
+        self.prompts.append(prompt)
+        clock = asyncio.get_running_loop().time
+        last = clock()
+        async with aclosing(self.engine.generate(prompt)) as deltas:
+            async for delta in deltas:
+                await asyncio.sleep((self.slowdown - 1) * (clock() - last))
+                last = clock()
+                yield delta
+
+
+async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
+    """Let the judge read while three drafts of 320 tokens are written, then not."""
+    answer = await ask(
+        engines,
+        "Write a long and detailed story about a lighthouse, with many scenes.",
+        panel=[{"model": FAST, "n": 2}, SLOW],
+        judge=JUDGE,
+        panel_max_tokens=DRAFT_TOKENS,
+        grace=600,
+        options={"analysis": "none"},
+    )
+    written = answer.stages["synthesis"]
+    assert written.first_token_seconds is not None
+    prompt = engines[JUDGE].prompts[-1]
+    warm, alone = await once(engines[JUDGE], prompt)
+    first, *rest = prompt.messages
+    other = replace(prompt, messages=(replace(first, content=f"Please. {first.content}"), *rest))
+    cold, _ = await once(engines[JUDGE], other)
+    slowest = max(candidate.seconds for candidate in answer.candidates)
+    shortest = min(candidate.usage.completion_tokens for candidate in answer.candidates)
+    print(f"  drafts of {shortest} tokens and more; judge's prompt {written.usage.prompt_tokens}")
+    print(
+        f"  judge's first token: cold {cold:.2f} s, read ahead {written.first_token_seconds:.2f},"
+    )
+    print(f"  all of it read before {warm:.2f}; waited for: {path(answer)}")
+    share = written.usage.cached_tokens / written.usage.prompt_tokens
+    return [
+        Row(
+            "judge's first token, read ahead / cold", written.first_token_seconds / cold, "x", 0.25
+        ),
+        Row("judge's prompt read before the panel's end", share, "", 0.9, at_least=True),
+        Row(
+            "fusion / slowest member + judge alone, warm",
+            answer.seconds / (slowest + alone),
+            "x",
+            1.05,
+        ),
+    ]
+
+
+async def straggler(engines: Mapping[str, Recorded]) -> Row:
+    """Add a member whose tokens come at a tenth of its speed, and see what it costs the answer."""
+    late = {**engines, LATE: Recorded(engines[FAST], slowdown=SLOWDOWN)}
+    settings = {"judge": SLOW, "panel_max_tokens": SHORT_TOKENS, "options": {"analysis": "none"}}
+    with_it = await ask(late, "Describe a harbor at night.", panel=[FAST, SLOW, LATE], **settings)
+    without = await ask(late, "Describe a market at noon.", panel=[FAST, SLOW], **settings)
+    for name, answer in (("with it", with_it), ("without", without)):
+        print(f"  {name}: {answer.status} ({answer.reason}), {path(answer)}")
+    return Row(
+        f"panel with a member {SLOWDOWN} x slower / without it",
+        with_it.seconds / without.seconds,
+        "x",
+        1.3,
+    )
+
+
+async def samples_of_one(engines: Mapping[str, Recorded]) -> list[Row]:
+    """Draw four samples of one model at once, and the same four one after another."""
+    settings = {"panel_max_tokens": SHORT_TOKENS, "answer_max_tokens": 1}
+    question = "Explain in detail how a sailing boat can go against the wind. " * 3
+    together = await ask(
+        engines,
+        f"Together. {question}",
+        panel=[SLOW],
+        judge=SLOW,
+        policy="self_fusion",
+        options={"n": 4, "analysis": "none"},
+        **settings,
+    )
+    apart = 0.0
+    for sample in range(4):
+        one = await ask(
+            engines,
+            f"Separate. {question}",
+            panel=[{"model": SLOW, "temperature": 0.8, "seed": sample}],
+            judge=SLOW,
+            **settings,
+        )
+        apart += one.stages["panel"].seconds
+    block = engines[SLOW].facts.block_size
+    later = [candidate.usage for candidate in together.candidates[1:]]
+    shared = min(
+        usage.cached_tokens // ((usage.prompt_tokens - 1) // block * block) for usage in later
+    )
+    panel = together.stages["panel"].seconds
+    print(f"  four samples at once {panel:.1f} s, one after another {apart:.1f} s")
+    return [
+        Row("self_fusion n=4, panel / four requests in sequence", panel / apart, "x", 0.5),
+        Row("its prompt's whole blocks read once (1: yes)", shared, "", 1.0, at_least=True),
+    ]
+
+
+async def clear_verdict(engines: Mapping[str, Recorded]) -> Row:
+    """Let the judge choose; whatever it chooses stands, so that the replay is measured."""
+    answer = await ask(
+        engines,
+        "What is the capital of France? Answer in one sentence.",
+        panel=[FAST, SLOW],
+        judge=JUDGE,
+        policy="select",
+        panel_max_tokens=SHORT_TOKENS,
+        options={"confidence": 0.0},
+    )
+    stages = ("verdict", "analysis", "synthesis")
+    spent = sum(answer.stages[s].usage.completion_tokens for s in stages if s in answer.stages)
+    verdict = answer.judging and answer.judging.verdict
+    print(f"  exit {answer.exit}, verdict {verdict}")
+    return Row("select: tokens that the judge decoded", spent, "", 1.0)
+
+
+async def ask(engines: Mapping[str, Engine], question: str, **settings: object) -> Answer:
+    preset = Preset.model_validate({"deadline": 1200, "answer_max_tokens": 32, **settings})
+    fusion = Fusion(engines, {"bench": preset}, default_preset="bench")
+    request = Request("bench", (Message("user", question),), SamplingParams(seed=1))
+    return await fusion.complete(request)
+
+
+async def once(engine: Engine, prompt: Prompt) -> tuple[float, float]:
+    """Return seconds to the first token and to the last."""
+    clock = asyncio.get_running_loop().time
+    began, first = clock(), None
+    async with aclosing(engine.generate(prompt)) as deltas:
+        async for delta in deltas:
+            if first is None and delta.text:
+                first = clock() - began
+    took = clock() - began
+    return took if first is None else first, took
+
+
+def path(answer: Answer) -> str:
+    return ", ".join(f"{step.stage} {step.seconds:.1f} s" for step in answer.critical_path)
