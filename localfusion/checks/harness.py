@@ -38,10 +38,21 @@ SHOWN = 200
 
 
 def define(source: str) -> dict[str, object]:
-    """Run the answer's code as a module; return its names."""
+    """Run the answer's code as a module; return its names.
+
+    What it merely does besides, such as an example that it prints, may fail: that is not tested.
+    """
     module = types.ModuleType("answer")
     sys.modules["answer"] = module
-    exec(compile(source, "<answer>", "exec"), module.__dict__)
+    for statement in ast.parse(source).body:
+        code = compile(ast.Module([statement], []), "<answer>", "exec")
+        try:
+            exec(code, module.__dict__)
+        except EOFError:  # it reads input, and here is none
+            continue
+        except BaseException:
+            if not isinstance(statement, ast.Expr | ast.Assert):
+                raise
     return {
         name: value
         for name, value in vars(module).items()
@@ -75,15 +86,17 @@ class Tester:
 
     def __init__(self, peer: Peer, job: dict[str, object], tell: Callable[..., None]) -> None:
         self._peer, self._job, self._tell = peer, job, tell
-        self._names: dict[str, object] = {}
+        self._names: dict[str, object] = {"__name__": "tests"}
 
     def run(self) -> None:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._names = named(self._peer.ask("define", self._job["program"]))
+                defined = named(self._peer.ask("define", self._job["program"]))
                 with contextlib.suppress(LookupError):
-                    self._names["candidate"] = self._peer.ask("entry", self._job["entry"])
+                    defined["candidate"] = self._peer.ask("entry", self._job["entry"])
                 exec(compile(str(self._job["setup"]), "<setup>", "exec"), self._names)
+                kept = listed(self._job["keep"])
+                self._names |= {name: one for name, one in defined.items() if name not in kept}
         except Exception as error:  # noqa: BLE001  the code under test may raise anything
             outcome, detail = self._judge(error)
             self._tell(case=-1, outcome=outcome, detail=f"before any test: {detail}")

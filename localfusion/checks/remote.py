@@ -62,6 +62,7 @@ class Peer:
         self._is_tester = verbs is None
         self._verbs = {**common_verbs(), **(verbs or {})}
         self._lent: list[object] = []
+        self._numbers: dict[int, int] = {}
         self._classes: dict[int, type[Exception]] = {}
 
     def ask(self, what: str, *args: object, **kwargs: object) -> object:
@@ -162,16 +163,18 @@ class Peer:
             return ["yours", slot(value, "_id")]
         if self._is_tester and not callable(value):
             raise UndecidableError(f"a test hands the answer an object of {type(value).__name__}")
-        self._lent.append(value)
+        number = self._numbers.setdefault(id(value), len(self._lent))
+        if number == len(self._lent):
+            self._lent.append(value)  # which also keeps its id from being used again
         if isinstance(value, type) and issubclass(value, BaseException):
             builtin = [one.__name__ for one in value.__mro__ if one.__module__ == "builtins"]
-            return ["exception", [len(self._lent) - 1, value.__name__, builtin]]
+            return ["exception", [number, value.__name__, builtin]]
         bases: tuple[Callable[[object], object], ...] = (int, float, str, tuple, list, dict, bytes)  # type: ignore[assignment]  # each takes itself
         for base in bases:
             if isinstance(value, base):  # type: ignore[arg-type]  # a namedtuple, an IntEnum
                 plain = self.encode(base(value))
-                return ["mine", [len(self._lent) - 1, type(value).__name__, [plain]]]
-        return ["mine", [len(self._lent) - 1, type(value).__name__, []]]
+                return ["mine", [number, type(value).__name__, [plain]]]
+        return ["mine", [number, type(value).__name__, []]]
 
     def decode(self, packed: object) -> object:
         if not isinstance(packed, list):

@@ -14,6 +14,7 @@ from localfusion.events import (
     AnswerStarted,
     CandidateChecked,
     Event,
+    PanelAdded,
     PanelCompleted,
     PolicyChosen,
     PrefillCompleted,
@@ -74,20 +75,34 @@ class RunLines:
         self._members = 0
 
     def __call__(self, event: Event) -> None:
+        self._panel_line(event)
+        self._judge_line(event)
+        if isinstance(event, AnswerDelta) and not self._quiet_answer:
+            sys.stdout.write(printable(event.text))
+            sys.stdout.flush()
+
+    def _panel_line(self, event: Event) -> None:
         match event:
             case RunStarted(members=members, judge=judge) if judge is not None:
                 self._members = len(members)
                 self.note(f"panel: {', '.join(members)}; judge: {judge}")
             case PolicyChosen():
                 self.note(f"{event.task}: {event.policy} ({event.reason})")
+            case PanelAdded(index=index):
+                self._members = max(self._members, index + 1)  # a further panel goes on counting
             case PanelCompleted(candidate=candidate):
                 self._done += 1
                 self._member(candidate)
-            case PrefillCompleted() if self._timing:
-                self.note(read_ahead(event))
             case CandidateChecked(index=index, check=check):
                 detail = f": {check.detail}" if check.detail else ""
                 self.note(f"{check.kind} of candidate {index}: {check.outcome}{detail}")
+            case _:
+                pass
+
+    def _judge_line(self, event: Event) -> None:
+        match event:
+            case PrefillCompleted() if self._timing:
+                self.note(read_ahead(event))
             case VerdictCompleted():
                 self.note(verdict_line(event))
             case AnalysisStarted(judge=judge):
@@ -96,9 +111,6 @@ class RunLines:
                 self._analysis(event)
             case AnswerStarted():
                 self._answer_starts(event)
-            case AnswerDelta(text=text) if not self._quiet_answer:
-                sys.stdout.write(printable(text))
-                sys.stdout.flush()
             case _:
                 pass
 

@@ -8,7 +8,7 @@ from localfusion.config import Rates
 from localfusion.errors import FusionError, JudgeError
 from localfusion.events import AnswerDelta, AnswerStarted, CandidateChecked, Event
 from localfusion.fusion.calls import DEADLINE, Calls, Reading, Tell
-from localfusion.fusion.inline import InlineAnalysis
+from localfusion.fusion.judge.inline import InlineAnalysis
 from localfusion.types import (
     Analysis,
     Answer,

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from localfusion.config import Preset, nearest
 from localfusion.errors import ConfigError, RequestError
-from localfusion.fusion.extract import Extractor
+from localfusion.fusion.agreement.extract import Extractor
 from localfusion.fusion.policies import POLICIES
 
 CHANGEABLE = (
@@ -56,7 +56,7 @@ def changed(preset: Preset, changes: Mapping[str, object]) -> Preset:
     try:
         check_policy(wanted, where="fusion")
     except ConfigError as error:
-        raise RequestError(str(error), code="out_of_range", param="fusion.policy") from error
+        raise RequestError(str(error), code="out_of_range", param=error.param) from error
     return preset.model_copy(update={name: getattr(wanted, name) for name in (*changes, "options")})
 
 
@@ -66,18 +66,23 @@ def check_policy(preset: Preset, *, where: str) -> None:
         try:
             Extractor(preset.extract.kind, preset.extract.pattern)
         except RequestError as error:
-            raise ConfigError(f"{where}.extract.pattern: {error}") from error
+            place = f"{where}.extract.pattern"
+            raise ConfigError(f"{place}: {error}", param=place) from error
     policy = preset.policy
     if policy not in POLICIES:
-        raise ConfigError(f"{where}.policy: no policy {policy!r}; {nearest(policy, POLICIES)}")
+        raise ConfigError(
+            f"{where}.policy: no policy {policy!r}; {nearest(policy, POLICIES)}",
+            param=f"{where}.policy",
+        )
     parameters = inspect.signature(POLICIES[policy]).parameters
     known = {n: p for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
     for name, value in preset.options.items():
         place = f"{where}.options.{name}"
         if name not in known:
             hint = nearest(name, known) if known else "it has none"
-            raise ConfigError(f"{place}: policy {policy} has no such option; {hint}")
+            raise ConfigError(f"{place}: policy {policy} has no such option; {hint}", param=place)
         try:
             TypeAdapter(known[name].annotation).validate_python(value)
         except ValidationError as error:
-            raise ConfigError(f"{place}: {value!r}: {error.errors()[0]['msg']}") from error
+            message = f"{place}: {value!r}: {error.errors()[0]['msg']}"
+            raise ConfigError(message, param=place) from error

@@ -21,7 +21,7 @@ from localfusion.events import Event, RunCompleted, RunFailed, RunStarted
 from localfusion.fusion.answering import Answering, Joules
 from localfusion.fusion.calls import MIN_ROOM, Calls, count_tokens
 from localfusion.fusion.changes import changed, check_policy
-from localfusion.fusion.judge_pace import JudgePace
+from localfusion.fusion.judge.pace import JudgePace
 from localfusion.fusion.policies import POLICIES, members_of
 from localfusion.fusion.run import Run
 from localfusion.types import Answer, Request, Stage

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from localfusion.config import MAX_CANDIDATES, Member, Perturbation, Preset
 from localfusion.errors import QuorumError
-from localfusion.fusion.agreement import Vote, medoid, unanimous
-from localfusion.fusion.agreement import vote as count_votes
-from localfusion.fusion.extract import Extracted, Extractor
+from localfusion.fusion.agreement.extract import Extracted, Extractor
+from localfusion.fusion.agreement.vote import Vote, medoid, unanimous
+from localfusion.fusion.agreement.vote import vote as count_votes
 from localfusion.fusion.prompts import PERTURBATIONS
 from localfusion.fusion.routing import DEFAULT_RULES, Rules
 from localfusion.fusion.run import Run

@@ -5,7 +5,7 @@ analysis and synthesis differ in the tail alone, and the prompt with k drafts is
 the one with k+1, so that what one call has read the next one finds in the engine's cache.
 
 Every part begins with a line break and ends with a letter: the tokenizers of current models put no
-token across such a seam (tests/real/test_tokenizers.py).
+token across such a seam (tests/real/test_policies.py).
 """
 
 import re

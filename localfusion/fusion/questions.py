@@ -7,7 +7,7 @@ lists of options and the commonest words for "how many" work in other languages 
 import re
 from typing import Literal
 
-from localfusion.fusion.choices import LETTERS
+from localfusion.fusion.agreement.choices import LETTERS
 
 ClosedKind = Literal["number", "choice", "boolean", "text"]
 

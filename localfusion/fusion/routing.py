@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from localfusion.fusion.extract import EXPLANATIONS, Extractor
+from localfusion.fusion.agreement.extract import EXPLANATIONS, Extractor
 from localfusion.fusion.questions import (
     form_of,
     is_numeric,

@@ -15,16 +15,16 @@ from localfusion.events import (
     SynthesisStarted,
     VerdictCompleted,
 )
-from localfusion.fusion.analysis import candidate_names
+from localfusion.fusion.agreement.extract import Extractor
 from localfusion.fusion.answering import Answering, Wholeness
 from localfusion.fusion.calls import DEADLINE, Calls, Reading
-from localfusion.fusion.drafts import Drafts, Order
-from localfusion.fusion.extract import Extractor
-from localfusion.fusion.judge import Judge, judge_code
-from localfusion.fusion.judge_pace import JudgePace
+from localfusion.fusion.judge.analysis import candidate_names
+from localfusion.fusion.judge.drafts import Drafts, Order
+from localfusion.fusion.judge.judge import Judge, judge_code
+from localfusion.fusion.judge.pace import JudgePace
+from localfusion.fusion.judge.prefill import Prefill
 from localfusion.fusion.members import plan_calls
 from localfusion.fusion.panel import Call, Emit, Enough, Panel, Settled, ask_panel, never, nobody
-from localfusion.fusion.prefill import Prefill
 from localfusion.fusion.routing import DEFAULT_RULES, Routing, Rules, route
 from localfusion.types import (
     Analysis,

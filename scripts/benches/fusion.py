@@ -9,7 +9,7 @@ from benches import overhead
 from benches.table import Row
 from localfusion.config import Config, Preset
 from localfusion.engines.base import Engine, EngineFacts, EngineStats, ignore_phase
-from localfusion.fusion import Fusion
+from localfusion.fusion.fusion import JUDGE_STAGES, Fusion
 from localfusion.runtime import open_runtime
 from localfusion.types import Answer, Delta, Message, Prompt, Request, SamplingParams
 
@@ -168,8 +168,8 @@ async def clear_verdict(engines: Mapping[str, Recorded]) -> Row:
         panel_max_tokens=SHORT_TOKENS,
         options={"confidence": 0.0},
     )
-    stages = ("verdict", "analysis", "synthesis")
-    spent = sum(answer.stages[s].usage.completion_tokens for s in stages if s in answer.stages)
+    stages = [timing for stage, timing in answer.stages.items() if stage in JUDGE_STAGES]
+    spent = sum(timing.usage.completion_tokens for timing in stages)
     verdict = answer.judging and answer.judging.verdict
     print(f"  exit {answer.exit}, verdict {verdict}")
     return Row("select: tokens that the judge decoded", spent, "", 1.0)

@@ -9,8 +9,8 @@ from localfusion.engines.base import EngineFacts
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.engines.sim_latency import SimProfile
 from localfusion.fusion import Fusion
-from localfusion.fusion.drafts import Draft
-from localfusion.fusion.fit import Measured, fit
+from localfusion.fusion.judge.drafts import Draft
+from localfusion.fusion.judge.fit import Measured, fit
 from localfusion.fusion.ledger import Ledger
 from localfusion.types import Message, Prompt, Request, SamplingParams, Usage
 from tests.fusion.conftest import REQUEST, FusionFactory, judge_says

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localfusion.fusion.agreement import Vote, medoid, unanimous, vote
-from localfusion.fusion.extract import Extracted, Extractor, same
+from localfusion.fusion.agreement.extract import Extracted, Extractor, same
+from localfusion.fusion.agreement.vote import Vote, medoid, unanimous, vote
 
 # Equal, clearly apart, or equal within the tolerance; None abstains.
 VALUES = st.sampled_from(["1", "2", "2.0000000001", "3", "5e9", "5000000001", None])

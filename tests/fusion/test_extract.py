@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localfusion.errors import RequestError
-from localfusion.fusion.extract import Extracted, Extractor, Kind, same
-from localfusion.fusion.patterns import last_match
+from localfusion.fusion.agreement.extract import Extracted, Extractor, Kind, same
+from localfusion.fusion.agreement.patterns import last_match
 
 CITIES = ("Paris", "London", "New York", "York")
 

@@ -1,13 +1,15 @@
 """The private comparison in front of an answer never reaches the reader, however it is cut up."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localfusion.engines.sim import SimEngine
 from localfusion.events import AnswerDelta
-from localfusion.fusion.inline import LONGEST, InlineAnalysis
-from tests.fusion.conftest import REQUEST, FusionFactory, events_of
+from localfusion.fusion.judge.inline import LONGEST, InlineAnalysis
+from tests.fusion.conftest import FusionFactory, events_of
 
 pytestmark = pytest.mark.virtual_time
 
@@ -21,7 +23,7 @@ def read(pieces: list[str]) -> str:
 
 def cut(text: str, places: list[int]) -> list[str]:
     edges = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(edges)]
 
 
 @given(plain, plain, st.lists(st.integers(0, 100), max_size=8))

@@ -10,8 +10,8 @@ from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.engines.sim_latency import SimProfile
 from localfusion.events import PrefillCompleted
 from localfusion.fusion import Fusion
-from localfusion.fusion.drafts import Order
-from localfusion.fusion.prefill import PRIORITY
+from localfusion.fusion.judge.drafts import Order
+from localfusion.fusion.judge.prefill import PRIORITY
 from localfusion.types import Candidate, Prompt, SamplingParams
 from tests.fusion.conftest import REQUEST, FusionFactory, events_of
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localfusion.errors import JudgeError
-from localfusion.fusion.analysis import (
+from localfusion.fusion.judge.analysis import (
     CHARACTERS_PER_TOKEN,
     candidate_names,
     named,
     parse,
     schema_for,
 )
-from localfusion.fusion.drafts import Drafts
+from localfusion.fusion.judge.drafts import Drafts
 from localfusion.types import Analysis, Candidate, Message, SamplingParams
 from tests.fusion.conftest import ANALYSIS
 

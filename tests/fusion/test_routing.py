@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localfusion.fusion.extract import Extractor, Kind
+from localfusion.fusion.agreement.extract import Extractor, Kind
 from localfusion.fusion.routing import Routing, Rules, Task, detect, route
 from localfusion.types import Message
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.errors import JudgeError
 from localfusion.events import AnswerDelta, VerdictCompleted
-from localfusion.fusion.verdict import average, read_verdict
+from localfusion.fusion.judge.verdict import average, read_verdict
 from localfusion.types import Prompt, Request, SamplingParams
 from tests.fusion.conftest import REQUEST, FusionFactory, events_of
 

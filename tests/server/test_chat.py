@@ -259,3 +259,37 @@ async def test_events_of_the_run_come_on_request() -> None:
     assert types.count("response.fusion_call.panel.completed") == 3
     assert types[-1] == "response.fusion_call.completed"
     assert all(frame["choices"] == [] for frame in frames if "fusion_event" in frame)
+
+
+async def test_request_may_name_its_policy_and_deadline() -> None:
+    fusion = {"policy": "vote", "deadline_ms": 5000}
+    async with served(gateway(c=SimEngine("8"))) as server:
+        response = await server.http.post(CHAT, json=body(fusion=fusion))
+
+    assert response.status_code == 200
+    assert response.json()["model"] in ("b", "c")
+    assert "synthesis" not in response.json()["usage"]["stages"]
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "hint"),
+    [
+        ({"policy": "vot"}, "fusion.policy", "did you mean 'vote'"),
+        ({"options": {"analisis": "none"}}, "fusion.options.analisis", "did you mean 'analysis'"),
+        (
+            {"policy": "select", "options": {"confidence": 2}},
+            "fusion.options.confidence",
+            "less than or equal to 1",
+        ),
+        ({"deadline_ms": 5}, "fusion.deadline_ms", "100"),
+    ],
+)
+async def test_wrong_fusion_options_are_refused_by_name(
+    options: dict[str, object], param: str, hint: str
+) -> None:
+    async with served() as server:
+        response = await server.http.post(CHAT, json=body(fusion=options))
+
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, param)
+    assert hint in error["message"]

@@ -11,7 +11,7 @@ from localfusion.engines.base import Engine
 from localfusion.errors import FusionError
 from localfusion.events import Event, PanelAdded, PanelCompleted, PanelDelta, PrefillCompleted
 from localfusion.fusion.calls import Calls, Reading
-from localfusion.fusion.drafts import Draft, Drafts, Order
+from localfusion.fusion.judge.drafts import Draft, Drafts, Order
 from localfusion.fusion.panel import Emit
 from localfusion.types import Candidate, Message, Prompt, SamplingParams, Usage
 

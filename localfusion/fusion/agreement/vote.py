@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from localfusion.fusion.extract import Extracted, same
+from localfusion.fusion.agreement.extract import Extracted, same
 
 MIN_VOTES = 2
 """Votes that an accepted answer has at least, and candidates that a consensus has."""

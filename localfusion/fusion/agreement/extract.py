@@ -15,9 +15,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from localfusion.errors import RequestError
-from localfusion.fusion import numerals
-from localfusion.fusion.choices import ends_in_list, first_letter, fold, letter_in, truth_in
-from localfusion.fusion.patterns import PARAM, compile_pattern, last_match
+from localfusion.fusion.agreement import numerals
+from localfusion.fusion.agreement.choices import (
+    ends_in_list,
+    first_letter,
+    fold,
+    letter_in,
+    truth_in,
+)
+from localfusion.fusion.agreement.patterns import PARAM, compile_pattern, last_match
 from localfusion.fusion.style import without_thoughts
 
 Kind = Literal["number", "choice", "boolean", "json", "code", "text", "regex"]

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from localfusion.config import Preset
 from localfusion.errors import ContextLengthError, FusionError, JudgeError
-from localfusion.fusion.analysis import named, parse, schema_for
 from localfusion.fusion.calls import DEADLINE, MIN_ROOM, Calls, Reading, Tell
-from localfusion.fusion.drafts import Draft, Drafts
-from localfusion.fusion.fit import Measured, fit
-from localfusion.fusion.inline import TOKENS as INLINE_TOKENS
-from localfusion.fusion.verdict import TOP_LOGPROBS, UNCLEAR_MARGIN, average, read_verdict
+from localfusion.fusion.judge.analysis import named, parse, schema_for
+from localfusion.fusion.judge.drafts import Draft, Drafts
+from localfusion.fusion.judge.fit import Measured, fit
+from localfusion.fusion.judge.inline import TOKENS as INLINE_TOKENS
+from localfusion.fusion.judge.verdict import TOP_LOGPROBS, UNCLEAR_MARGIN, average, read_verdict
 from localfusion.types import (
     Analysis,
     Message,

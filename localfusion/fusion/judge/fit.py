@@ -7,7 +7,7 @@ answers, in proportion to their length, each keeping its head and its tail aroun
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from localfusion.fusion.drafts import Draft
+from localfusion.fusion.judge.drafts import Draft
 from localfusion.types import TruncatedDraft
 
 LEAST_TRACE = 256
