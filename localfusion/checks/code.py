@@ -14,6 +14,7 @@ from localfusion.types import Check, CheckOutcome
 
 _PROGRAM = "from localfusion.checks import harness\nharness.main()\n"
 _MODULES = ("localfusion.checks.harness", "localfusion.checks.remote")
+TEST_LIMITS = Limits()
 _BEHAVIOR_LIMITS = Limits(cpu_seconds=3, wall_seconds=12.0)
 _NOT_REACHED = "not reached"
 
@@ -42,7 +43,7 @@ class _Result:
     detail: str
 
 
-async def check_code(answer: str, tests: Tests, *, limits: Limits = Limits()) -> Check:
+async def check_code(answer: str, tests: Tests, *, limits: Limits = TEST_LIMITS) -> Check:
     """Run an answer's code against tests, in the sandbox.
 
     ``passed`` only if every test was run and passed; ``failed`` if one showed the code wrong, and
@@ -65,7 +66,8 @@ async def behaviors(
         entry: The function's name; None: each answer's only one.
 
     Returns:
-        The largest group first; of equals, the one with fewer crashes, then the earlier.
+        Those that crash on every input last; of the others the largest group first, of equals the
+        one with fewer crashes, then the earlier.
 
     Raises:
         SandboxError: This host cannot confine a program.
@@ -93,7 +95,12 @@ async def behaviors(
         Group(tuple(indices), outcomes, sum(map(_is_crash, outcomes)))
         for outcomes, indices in alike.items()
     ]
-    return tuple(sorted(groups, key=lambda one: (-len(one.indices), one.crashes, one.indices)))
+
+    def rank(group: Group) -> tuple[bool, int, int, tuple[int, ...]]:
+        is_useless = group.crashes == len(inputs)
+        return is_useless, -len(group.indices), group.crashes, group.indices
+
+    return tuple(sorted(groups, key=rank))
 
 
 async def _check(answer: str, tests: Tests, limits: Limits) -> tuple[CheckOutcome, str]:

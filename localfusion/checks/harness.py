@@ -10,6 +10,7 @@ child has been forked. Standard library only.
 
 import ast
 import contextlib
+import hashlib
 import io
 import itertools
 import json
@@ -35,6 +36,8 @@ ITERATORS = (
 )
 SHOWN = 200
 """Characters of a value in a message."""
+LONGEST = 4000
+"""Characters of a behavior; a longer one is told by its digest."""
 
 
 def define(source: str) -> dict[str, object]:
@@ -163,9 +166,10 @@ class Tester:
         value = canonical(function(*args, **kwargs))
         after = canonical(args)
         changed = "" if after == before else f" changes {after}"
-        return f"{value}{changed}" + (
-            f" prints {printed.getvalue()!r}" if printed.getvalue() else ""
-        )
+        shown = printed.getvalue()
+        whole = f"{value}{changed}" + (f" prints {shown!r}" if shown else "")
+        digest = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()
+        return whole if len(whole) <= LONGEST else f"{whole[:SHOWN]}… sha256 {digest}"
 
     def _judge(self, error: Exception, source: str = "") -> tuple[str, str]:
         """Say whose fault an exception is: the answer's, or a test's that cannot be decided."""

@@ -93,7 +93,8 @@ def _function(tree: ast.Module | None, name: str | None) -> ast.FunctionDef | No
             functions += [one for one in kind.body if isinstance(one, ast.FunctionDef)]
     public = [one for one in functions if not one.name.startswith("_")]
     named = [one for one in public if one.name == name]
-    return (named or (public if len(public) == 1 else [None]))[0]
+    found = named or (public if len(public) == 1 else [])
+    return found[0] if found else None
 
 
 def _parameters(function: ast.FunctionDef) -> list[tuple[ast.arg, ast.expr | None]]:
@@ -125,7 +126,7 @@ def _is_data(expression: ast.expr) -> bool:
 
 def _literals(request: str) -> dict[str, list[str]]:
     text = request[:MAX_CHARACTERS]
-    integers = [one for one in re.findall(r"(?<![\w.])-?\d{1,6}(?![\w.])", text)]
+    integers = re.findall(r"(?<![\w.])-?\d{1,6}(?![\w.])", text)
     texts = re.findall(r"[\"']([^\"'\\\n]{1,30})[\"']", text)
     return {
         "int": list(dict.fromkeys(str(int(one)) for one in integers))[:4],

@@ -74,6 +74,11 @@ class Answering:
         await self.sink(replace(event, run_id=self.run_id, at=self.calls.now))
 
     async def checked(self, index: int, check: Check) -> None:
+        """Note what came of running a candidate's answer."""
+        self.candidates = tuple(
+            replace(c, checks=(*c.checks, check)) if c.index == index else c
+            for c in self.candidates
+        )
         await self.emit(CandidateChecked(index=index, check=check))
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from localfusion.fusion.agreement.vote import vote as count_votes
 from localfusion.fusion.prompts import PERTURBATIONS
 from localfusion.fusion.routing import DEFAULT_RULES, Rules
 from localfusion.fusion.run import Run
-from localfusion.types import Answer, Candidate
+from localfusion.types import Answer, Candidate, CheckOutcome
 
 Policy = Callable[..., Awaitable[Answer]]
 Comparison = Literal["inline", "separate", "none"]
@@ -96,6 +96,27 @@ async def consensus(run: Run, *, analysis: Comparison = "inline") -> Answer:
     return await _fuse(run, drafts, analysis)
 
 
+async def verify(run: Run, *, confidence: Share = 0.7, analysis: Comparison = "inline") -> Answer:
+    """Run what the candidates answered; one that passes its tests is given word for word.
+
+    Code is run against the tests in the question; without tests, programs that behave the same are
+    preferred. Elsewhere the arithmetic in the answers is done again. What failed is out; where that
+    decides nothing the judge chooses, or writes.
+
+    Args:
+        run: The request on its way.
+        confidence: Probability from which the judge's choice stands; below, it writes.
+        analysis: As in ``fuse``, for when the judge writes.
+    """
+    drafts = await run.check(await run.ask(prefill=False))
+    tested = [d for d in drafts if _has(d, "passed", "tests") and run.can_replay(d)]
+    if tested:
+        return await run.choose(min(tested, key=lambda draft: draft.index))
+    # Right arithmetic alone does not make an answer right, and what all fail tells nothing.
+    standing = [draft for draft in drafts if not _has(draft, "failed")] or drafts
+    return await _select(run, await run.alike(standing) or standing, confidence, analysis=analysis)
+
+
 async def cascade(
     run: Run, *, pilot: Samples = 3, gate: Share = 1.0, analysis: Comparison = "inline"
 ) -> Answer:
@@ -152,13 +173,13 @@ async def auto(  # noqa: PLR0913  the thresholds of the rules, each to be set in
         max_follow_up=max_follow_up,
     )
     routing = run.route(rules)
-    policy = {"closed": "vote", "code": "select", "open": "fuse"}[routing.task]
+    policy = {"closed": "vote", "code": "verify", "open": "fuse"}[routing.task]
     await run.become(policy, routing)
     match routing.task:
         case "closed":
             return await _vote(run, routing.extractor, analysis)
         case "code":
-            return await select(run, analysis=analysis)
+            return await verify(run, analysis=analysis)
         case "open":
             return await fuse(run, analysis=analysis)
 
@@ -269,6 +290,10 @@ def _answers(extractor: Extractor, candidates: Sequence[Candidate]) -> dict[int,
     return {candidate.index: extractor.extract(candidate.text) for candidate in candidates}
 
 
+def _has(candidate: Candidate, outcome: CheckOutcome, kind: str | None = None) -> bool:
+    return any(c.outcome == outcome and kind in (None, c.kind) for c in candidate.checks)
+
+
 def _winner(run: Run, counted: Vote, candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the first candidate of an accepted majority that may be given as it is."""
     if counted.leader is None or not counted.is_accepted:
@@ -311,6 +336,7 @@ POLICIES: Mapping[str, Policy] = {
     "vote": vote,
     "select": select,
     "consensus": consensus,
+    "verify": verify,
     "cascade": cascade,
     "self_fusion": self_fusion,
     "layered": layered,

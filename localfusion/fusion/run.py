@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from localfusion.config import Member, Preset
@@ -18,21 +19,20 @@ from localfusion.events import (
 from localfusion.fusion.agreement.extract import Extractor
 from localfusion.fusion.answering import Answering, Wholeness
 from localfusion.fusion.calls import DEADLINE, Calls, Reading
-from localfusion.fusion.judge.analysis import candidate_names
-from localfusion.fusion.judge.drafts import Drafts, Order
-from localfusion.fusion.judge.judge import Judge, judge_code
+from localfusion.fusion.judge.drafts import Order
+from localfusion.fusion.judge.judge import judge_code
 from localfusion.fusion.judge.pace import JudgePace
-from localfusion.fusion.judge.prefill import Prefill
+from localfusion.fusion.judge.seat import Seat
 from localfusion.fusion.members import plan_calls
 from localfusion.fusion.panel import Call, Emit, Enough, Panel, Settled, ask_panel, never, nobody
 from localfusion.fusion.routing import DEFAULT_RULES, Routing, Rules, route
+from localfusion.fusion.verify import alike, check_all
 from localfusion.types import (
     Analysis,
     Answer,
     Candidate,
     Check,
     Exit,
-    Judging,
     Prompt,
     Request,
     Usage,
@@ -59,8 +59,7 @@ class Run:
         self._answering = answering
         self._pace = pace
         self._emit: Emit = answering.emit
-        self._placed: tuple[int, ...] = ()
-        self._judge: Judge | None = None
+        self._seat = Seat(calls, preset, request, answering)
         self._analysis_failure: str | None = None
 
     # The verbs.
@@ -90,7 +89,7 @@ class Run:
         """
         members = self.preset.panel if members is None else members
         first = len(self._answering.candidates)
-        messages = self._blank().referring(references) if references else self.request.messages
+        messages = self._seat.blank().referring(references) if references else self.request.messages
         calls = plan_calls(
             self._calls,
             members,
@@ -112,20 +111,36 @@ class Run:
         panel = await self._ask_panel(calls, enough, order, prefill=prefill)
         self._note(panel)
         self._answering.candidates += panel.candidates
-        self._placed = tuple(candidate.index for candidate in order.placed)
-        self._judge = None
+        self._seat.placed = tuple(candidate.index for candidate in order.placed)
         if not any(candidate.text.strip() for candidate in order.placed):
             raise nobody(panel.candidates)
         return tuple(order.placed)
 
-    async def check(self, candidate: Candidate, check: Check) -> Candidate:
-        """Note what came of running a candidate's answer."""
-        checked = replace(candidate, checks=(*candidate.checks, check))
-        self._answering.candidates = tuple(
-            checked if c.index == candidate.index else c for c in self._answering.candidates
-        )
-        await self._answering.checked(candidate.index, check)
-        return checked
+    async def check(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Run what candidates answered, where the question allows it; return them with the checks.
+
+        What cannot be done within the deadline is left unchecked.
+        """
+        began = self._calls.now
+        checks: tuple[Check, ...] = ()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._calls.at(self._calls.deadline)):
+                checks = await check_all(self.question, candidates)
+        self._calls.ledger.wait("check", self._calls.now - began)
+        for candidate, check in zip(candidates, checks, strict=False):
+            await self._answering.checked(candidate.index, check)
+        by_index = {candidate.index: candidate for candidate in self._answering.candidates}
+        return tuple(by_index[candidate.index] for candidate in candidates)
+
+    async def alike(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Return the largest group of candidates whose code does the same; empty where none is."""
+        began = self._calls.now
+        found: tuple[Candidate, ...] = ()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._calls.at(self._calls.deadline)):
+                found = await alike(self.question, candidates)
+        self._calls.ledger.wait("check", self._calls.now - began)
+        return found
 
     async def verdict(
         self, candidates: Sequence[Candidate], *, both_orders: bool | None = None
@@ -141,13 +156,14 @@ class Run:
         if both_orders is None:
             both_orders = None if self.preset.agreement else False
         try:
-            judge = await self._judge_of(candidates)
+            judge = await self._seat.judge_of(candidates)
             verdict = await judge.verdict(both_orders=both_orders)
-            self._judging = replace(self._judging, verdict=verdict, agreement=verdict.agreement)
+            judging = self._seat.judging
+            self._seat.judging = replace(judging, verdict=verdict, agreement=verdict.agreement)
         except FusionError as error:
             failure = str(error)
         await self._emit(
-            VerdictCompleted(judge=self._judging.model, verdict=verdict, error=failure)
+            VerdictCompleted(judge=self._seat.judging.model, verdict=verdict, error=failure)
         )
         return verdict
 
@@ -156,10 +172,10 @@ class Run:
 
         The result names drafts by letter, for ``synthesize``; events and answer have names.
         """
-        await self._emit(AnalysisStarted(judge=self._judging.model))
+        await self._emit(AnalysisStarted(judge=self._seat.judging.model))
         lettered, failure = None, None
         try:
-            judge = await self._judge_of(candidates)
+            judge = await self._seat.judge_of(candidates)
             lettered = await judge.analyze()
             self._answering.analysis = judge.named(lettered)
         except FusionError as error:
@@ -188,13 +204,9 @@ class Run:
             return await self.choose(best, reason=DEADLINE, exit="deadline", instead=True)
         notes = None if analysis is None else analysis.model_dump_json()
         failure: FusionError | None = None
-        for model in self._judges():
+        for model in self._seat.judges:
             if failure is not None:
-                self._judging = replace(
-                    self._judging, model=model, attempts=self._judging.attempts + 1
-                )
-                if self._judge is not None and self._judge.model != model:
-                    self._judge = None
+                self._seat.replace_with(model)
             await self._emit(SynthesisStarted(judge=model))
             try:
                 return await self._write(candidates, notes, has_inline=has_inline)
@@ -267,6 +279,12 @@ class Run:
         return route(self.request.messages, extract=extract, rules=rules)
 
     @property
+    def question(self) -> str:
+        """The last user turn."""
+        messages = reversed(self.request.messages)
+        return next((message.content for message in messages if message.role == "user"), "")
+
+    @property
     def quorum(self) -> int:
         """Usable candidates of the preset's panel that are enough."""
         return self._quorum(self.preset.candidates)
@@ -278,9 +296,7 @@ class Run:
         Raises:
             JudgeError: the preset has no judge.
         """
-        if self.preset.judge is None:
-            raise JudgeError(f"preset {self._answering.preset_name} has no judge")
-        return self.preset.judge
+        return self._seat.model
 
     def can_replay(self, candidate: Candidate) -> bool:
         """Whether a candidate's text is what the request allows as an answer, word for word."""
@@ -305,7 +321,7 @@ class Run:
     async def _ask_panel(
         self, calls: Sequence[Call], enough: Enough, order: Order, *, prefill: bool
     ) -> Panel:
-        reader = self._prefill(order) if prefill else None
+        reader = self._seat.prefill(order) if prefill else None
 
         async def emit(event: Event) -> None:
             if isinstance(event, PanelCompleted):
@@ -321,21 +337,6 @@ class Run:
                 reading.cancel()  # the judge itself goes on from what has been read
         return panel
 
-    def _prefill(self, order: Order) -> Prefill | None:
-        model = self.preset.judge
-        if not self.preset.prefill or model is None:
-            return None
-        facts = self._calls.engines[model].facts
-        room = facts.max_model_len - self._calls.counts.get(model, 0)
-        room -= self.preset.answer_max_tokens + self.preset.analysis_max_tokens
-        reader = Prefill(self._calls, model, self._blank(), order, self._emit, room=room)
-        return reader if facts.block_size else None
-
-    def _blank(self) -> Drafts:
-        nonce = f"{self._calls.seed('nonce'):08x}"
-        shows_traces = self.preset.traces == "keep"
-        return Drafts(self.request.messages, nonce, shows_traces=shows_traces)
-
     def _note(self, panel: Panel) -> None:
         ledger = self._calls.ledger
         usage = sum((candidate.usage for candidate in panel.candidates), Usage())
@@ -345,26 +346,10 @@ class Run:
         ledger.wait("grace", panel.seconds - enough, panel.last)
         self.is_settled = panel.settled
 
-    async def _judge_of(self, candidates: Sequence[Candidate]) -> Judge:
-        """Return the judge of these drafts, in the order that their prompt was read in before."""
-        wanted = {candidate.index for candidate in candidates}
-        if self._judge is not None and set(self._judge.drafts.labels.values()) == wanted:
-            return self._judge
-        drafts = self._blank()
-        by_index = {candidate.index: candidate for candidate in candidates}
-        places = [i for i in self._placed if i in wanted] + sorted(wanted - set(self._placed))
-        drafts = drafts.adding(*(drafts.read(by_index[index]) for index in places))
-        names = candidate_names(self._answering.candidates)
-        judge = Judge(self._calls, self.preset, self._judging.model, drafts, names)
-        await judge.fit(self.request.sampling.max_tokens or self.preset.answer_max_tokens)
-        self._answering.truncated = judge.truncated
-        self._judge = judge
-        return judge
-
     async def _write(
         self, candidates: Sequence[Candidate], notes: str | None, *, has_inline: bool
     ) -> Answer:
-        judge = await self._judge_of(candidates)
+        judge = await self._seat.judge_of(candidates)
         reading = Reading()
         async with self._answering.writing(
             judge.model, self._wholeness(), reading, has_inline=has_inline
@@ -375,22 +360,6 @@ class Run:
         if not self._answering.has_begun:
             raise JudgeError("the judge wrote nothing", code="judge_empty_completion")
         return await self._answering.answer()
-
-    def _judges(self) -> list[str]:
-        first = self._judging.model
-        return [first, self.preset.fallback_judge or first]
-
-    @property
-    def _judging(self) -> Judging:
-        if self._answering.judging is None:
-            members = {candidate.model for candidate in self._answering.candidates}
-            judge = self.judge_model
-            self._answering.judging = Judging(judge, in_panel=judge in members)
-        return self._answering.judging
-
-    @_judging.setter
-    def _judging(self, judging: Judging) -> None:
-        self._answering.judging = judging
 
     def _wholeness(self) -> Wholeness:
         """Say how whole the panel was, with the first reason why it was not."""
