@@ -3,6 +3,7 @@
 from localfusion.checks.code import Group, behaviors, check_code
 from localfusion.checks.extract import Tests, code_in, tests_in
 from localfusion.checks.inputs import inputs_for
+from localfusion.checks.maths import check_maths, equal
 from localfusion.checks.sandbox import (
     Limits,
     Outcome,
@@ -19,7 +20,9 @@ __all__ = [
     "Tests",
     "behaviors",
     "check_code",
+    "check_maths",
     "code_in",
+    "equal",
     "inputs_for",
     "run",
     "tests_in",

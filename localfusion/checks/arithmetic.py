@@ -19,16 +19,31 @@ _SYMBOLS = str.maketrans(
         **dict.fromkeys("\u00f7\u2215\u2044", "/"),
         **dict.fromkeys("\u2212\u2013", "-"),  # the minus sign, and the dash that stands for it
         **dict.fromkeys("\u00a0\u202f\u2009", " "),
-        **{"\u00b2": "^2", "\u00b3": "^3", "\u00bd": "(1/2)", "\u00bc": "(1/4)", "\u00be": "(3/4)"},
-        **{"\u03c0": " pi ", "\u221e": " oo ", "\u00b0": " degrees "},
+        "\u00b2": "^2",
+        "\u00b3": "^3",
+        "\u00bd": "(1/2)",
+        "\u00bc": "(1/4)",
+        "\u00be": "(3/4)",
+        "\u03c0": " pi ",
+        "\u221e": " oo ",
+        "\u00b0": " degrees ",
     }
 )
 _COMMANDS = {
     **dict.fromkeys(("times", "cdot", "ast"), "*"),
     **dict.fromkeys(("left", "right", "displaystyle", "big", "Big", "bigl", "bigr"), ""),
     **dict.fromkeys(("circ", "degree"), " degrees "),
-    **{"div": "/", "infty": " oo ", "approx": "≈", "quad": " ", "qquad": " "},
-    **{"leq": "<=", "le": "<=", "geq": ">=", "ge": ">=", "ldots": "...", "dots": "..."},
+    "div": "/",
+    "infty": " oo ",
+    "approx": "≈",
+    "quad": " ",
+    "qquad": " ",
+    "leq": "<=",
+    "le": "<=",
+    "geq": ">=",
+    "ge": ">=",
+    "ldots": "...",
+    "dots": "...",
 }
 _OPEN, _CLOSE = "\u2983", "\u2984"
 """Stand for braces that are meant, not LaTeX's grouping."""
@@ -113,15 +128,18 @@ def _bounded(value: Fraction) -> Fraction:
 def plain(text: str) -> str:
     r"""Write LaTeX and typographic signs as plain text: ``\frac{1}{2}`` becomes ``((1)/(2))``."""
     text = text.translate(_SYMBOLS).replace("\\%", "%").replace("\\$", "").replace("\\_", "_")
+    if "\\" not in text:  # not LaTeX
+        text = re.sub(r"(?<!\^)\{([^{}]*)\}", rf"{_OPEN}\1{_CLOSE}", text)
     text = text.replace("\\{", _OPEN).replace("\\}", _CLOSE)
     text = re.sub(r"\\[,;:! ]|\{,\}", lambda found: "," if found[0] == "{,}" else "", text)
     text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname|textbf|mbox)\s*" + _GROUP, r" \1 ", text)
     for _ in range(6):  # as deep as fractions and roots are nested
         before = text
-        text = re.sub(r"\\[dtc]?frac\s*(\d)\s*(\d)", r"((\1)/(\2))", text)
-        text = re.sub(r"\\[dtc]?frac\s*" + _GROUP + r"\s*" + _GROUP, r"((\1)/(\2))", text)
-        text = re.sub(r"\\sqrt\s*\[([^\]]*)\]\s*" + _GROUP, r"((\2)^(1/(\1)))", text)
-        text = re.sub(r"\\sqrt\s*" + _GROUP, r"sqrt(\1)", text)
+        text = re.sub(r"\\[dtc]?frac\s*(\d)\s*(\d)", r" ((\1)/(\2))", text)
+        text = re.sub(r"\\[dtc]?frac\s*" + _GROUP + r"\s*" + _GROUP, r" ((\1)/(\2))", text)
+        text = re.sub(r"\\sqrt\s*\[([^\]]*)\]\s*" + _GROUP, r" ((\2)^(1/(\1)))", text)
+        text = re.sub(r"\\sqrt\s*" + _GROUP, r" sqrt(\1)", text)
+        text = re.sub(r"\\sqrt\s*(\d)", r" sqrt(\1)", text)
         text = re.sub(r"\^\s*" + _GROUP, r"^(\1)", text)
         if text == before:
             break

@@ -18,7 +18,7 @@ _NOT_MEANT = re.compile(
     r"false|unlike|claim\w*|check)\b|≠|!=|≡",
     re.IGNORECASE,
 )
-_OPERAND = r"[-+]?\s*[\d.(][\d\s.()+\-*/^%]*"
+_OPERAND = r"(?:[-+]\s*)?[\d.(][\d\s.()+\-*/^%]*"
 _CHAIN = re.compile(rf"{_OPERAND}(?:\s*[=≈]\s*{_OPERAND})+")
 _UNIT_AFTER = re.compile(r"\s*([A-Za-z]+)")
 _MATHS_WORDS = frozenset({
@@ -160,7 +160,7 @@ def _is_rounded(exact: Fraction, shown: str, gap: Fraction, sign: str) -> bool:
     if found is None or not (found[1] or sign == "≈"):
         return False
     scale = 10 ** len(found[1] or "") * (100 if found[2] else 1)
-    return gap * scale <= 1 and (exact * scale).denominator != 1
+    return bool(gap * scale <= 1 and (exact * scale).denominator != 1)
 
 
 def _spell(value: Fraction) -> str:

@@ -72,6 +72,7 @@ class Calls:
         self.engines = engines
         self.counts = counts
         self.ledger = Ledger()
+        self._counted: dict[tuple[str, tuple[Message, ...]], int | None] = {}
         self._seed = seed
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
@@ -111,7 +112,10 @@ class Calls:
         Raises:
             EngineUnavailableError: it is not there.
         """
-        return await count_tokens(self.engines[model], messages)
+        key = (model, tuple(messages))
+        if key not in self._counted:
+            self._counted[key] = await count_tokens(self.engines[model], messages)
+        return self._counted[key]
 
     async def stream(self, model: str, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         """Stream a call; its time is noted however it ends, closing aborts it."""

@@ -14,6 +14,8 @@ from localfusion.types import NOT_NEEDED, Candidate, Delta, Prompt, Usage
 GRACE_SHARE = 0.25
 LEAST_GRACE, MOST_GRACE = 1.0, 15.0
 """Adaptive grace: a quarter of the time that the quorum took, within these seconds."""
+LEAST_SHARED = 128
+"""Tokens of a prompt from which on its second call waits for the first one to have read it."""
 LEAST_PARTIAL = 64
 """Tokens from which on the unfinished text of a straggler is worth reading."""
 
@@ -57,7 +59,8 @@ class Call:
     """One candidate to be: which model answers which prompt.
 
     Attributes:
-        prompt_tokens: For the usage of a call that is cut before it tells.
+        prompt_tokens: 0 where they are not known; for the usage of a call that is cut before it
+            tells, and to know whether to share them.
     """
 
     index: int
@@ -88,18 +91,19 @@ async def ask_panel(calls: Sequence[Call], enough: Enough, stream: Stream, emit:
     """Ask everyone concurrently.
 
     A failed call is a candidate with an error, a cut one is ``cancelled`` and keeps its text. The
-    second and later calls of an engine start with the first one's first token: by then the prompt
-    is in its cache, and is not computed again.
+    second and later calls of an engine start with the first one's first token: by then a long
+    prompt is in its cache, and is not computed again. Short ones are read at once by all.
     """
     asking = _Asking(enough, stream, emit)
     begun: dict[str, asyncio.Event] = {}
     async with asyncio.TaskGroup() as group:
         tasks = []
         for call in calls:
-            if call.model in begun:
+            is_short = 0 < call.prompt_tokens < LEAST_SHARED
+            if call.model in begun and not is_short:
                 tasks.append(group.create_task(asking.collect(call, after=begun[call.model])))
             else:
-                first = begun[call.model] = asyncio.Event()
+                first = begun.setdefault(call.model, asyncio.Event())
                 tasks.append(group.create_task(asking.collect(call, begun=first)))
     asking.panel.candidates = tuple(task.result() for task in tasks)
     asking.panel.seconds = asking.seconds

@@ -32,11 +32,14 @@ PERTURBATIONS: dict[Perturbation, str] = {
 }
 """Sentences at the very end of the question, so that all samples share what precedes them."""
 
+_CONSONANTS = "bcdfghjkmnpqrstvwxz"
+
 # What a chat template or a reader could take for structure. A draft that contains one is defused,
 # not refused: the text stays readable and means the same.
 _CONTROL = re.compile(
     r"<(?=\||/?(?:think|analysis|tool_call|s|bos|eos|start_of_turn|end_of_turn|im_start|im_end)\b)"
-    r"|\[(?=/?INST\]|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]|[0-9a-f]{8}[\] ])",
+    r"|\[(?=/?INST\]|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]"
+    rf"|[{_CONSONANTS}]{{6}}[\] ])",
     re.IGNORECASE,
 )
 
@@ -54,6 +57,15 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 def render(template: str, **values: object) -> str:
     return _environment().get_template(f"{template}.jinja").render(values)
+
+
+def nonce_of(seed: int) -> str:
+    """Return the code in the marks: six consonants, no word, and few tokens; 26 bits."""
+    letters = []
+    for _ in range(6):
+        seed, place = divmod(seed, len(_CONSONANTS))
+        letters.append(_CONSONANTS[place])
+    return "".join(letters)
 
 
 def mark(nonce: str) -> str:

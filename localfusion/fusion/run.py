@@ -321,7 +321,7 @@ class Run:
     async def _ask_panel(
         self, calls: Sequence[Call], enough: Enough, order: Order, *, prefill: bool
     ) -> Panel:
-        reader = self._seat.prefill(order) if prefill else None
+        reader = self._seat.prefill({call.model for call in calls}, order) if prefill else None
 
         async def emit(event: Event) -> None:
             if isinstance(event, PanelCompleted):

@@ -39,7 +39,9 @@ class Stream:
         if "error" in chunk:
             raise PeerError(f"it ended with {chunk['error']}")
         self.usage = chunk.get("usage") or self.usage
-        self.status = (chunk.get("fusion") or {}).get("status", self.status)
+        if told := chunk.get("fusion"):
+            lost = [f"{one['index']}={one['failure_reason']}" for one in told.get("lost", ())]
+            self.status = " ".join([told["status"], str(told.get("reason")), *lost])
         for choice in chunk.get("choices", ()):
             text = choice["delta"].get("content") or ""
             if text and not self.text:

@@ -93,6 +93,16 @@ def test_stream_that_tells_of_a_failure_is_one() -> None:
         Stream(0.0).take('data: {"choices": [], "error": {"message": "no room"}}')
 
 
+def test_status_is_told_with_its_reason_and_who_was_lost() -> None:
+    lost = {"index": 2, "failure_reason": "straggler"}
+    told = {"status": "degraded", "reason": "members_lost", "lost": [lost]}
+    got = Stream(0.0)
+
+    got.take("data: " + json.dumps({"choices": [], "fusion": told}))
+
+    assert got.status == "degraded members_lost 2=straggler"
+
+
 def test_series_are_summed_over_their_labels() -> None:
     page = (
         "# HELP vllm:request_success_total Finished.\n"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from localfusion.config import load
 from localfusion.fusion.judge.drafts import Drafts
+from localfusion.fusion.prompts import nonce_of
 from localfusion.types import Candidate, Message, SamplingParams
 from localfusion.weights import resolve
 from tests.real.conftest import ROOT, Server
@@ -91,7 +92,7 @@ def test_tokens_of_a_prompt_begin_those_of_the_longer_one(model: str) -> None:
     @settings(suppress_health_check=list(HealthCheck), deadline=None)
     @given(st.lists(texts, min_size=1, max_size=4), st.integers(0, 2**32 - 1))
     def check(drafts: list[str], nonce: int) -> None:
-        whole = Drafts((Message("user", "How many?"),), f"{nonce:08x}")
+        whole = Drafts((Message("user", "How many?"),), nonce_of(nonce))
         shorter = tokenizer.encode(whole.messages()[-1].content).ids
         for index, text in enumerate(drafts):
             whole = whole.adding(whole.read(Candidate(index, "m", SamplingParams(), text)))

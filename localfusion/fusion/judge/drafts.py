@@ -124,17 +124,17 @@ class Order:
         self._wanted = list(indices)
         if order == "random":
             random.Random(seed).shuffle(self._wanted)
-        self._is_arrival = order == "arrival"
+        self.is_arrival = order == "arrival"
         self._settled: dict[int, Candidate] = {}
         self.placed: list[Candidate] = []
 
     def settle(self, candidate: Candidate) -> None:
         """Note how a candidate ended; give it its place, and those that waited for it."""
         self._settled[candidate.index] = candidate
-        if self._is_arrival:
+        if self.is_arrival:
             self._wanted.remove(candidate.index)
             self._place(candidate)
-        while not self._is_arrival and self._wanted and self._wanted[0] in self._settled:
+        while not self.is_arrival and self._wanted and self._wanted[0] in self._settled:
             self._place(self._settled[self._wanted.pop(0)])
 
     def _place(self, candidate: Candidate) -> None:
@@ -145,6 +145,6 @@ class Order:
     def next_open(self) -> int | None:
         """Index of the candidate that comes next for certain, though it still grows."""
         waiting = [index for index in self._wanted if index not in self._settled]
-        if self._is_arrival:
+        if self.is_arrival:
             return waiting[0] if len(waiting) == 1 else None
         return self._wanted[0] if self._wanted else None

@@ -6,6 +6,7 @@ left. Nothing but time depends on it: a prefill that fails or is skipped changes
 """
 
 import asyncio
+from collections.abc import Collection, Sequence
 
 from localfusion.engines.base import Engine
 from localfusion.errors import FusionError
@@ -13,7 +14,7 @@ from localfusion.events import Event, PanelAdded, PanelCompleted, PanelDelta, Pr
 from localfusion.fusion.calls import Calls, Reading
 from localfusion.fusion.judge.drafts import Draft, Drafts, Order
 from localfusion.fusion.panel import Emit
-from localfusion.types import Candidate, Message, Prompt, SamplingParams, Usage
+from localfusion.types import Candidate, Prompt, SamplingParams, Usage
 
 PRIORITY = 10
 MOST_KV_USAGE = 0.85
@@ -27,16 +28,26 @@ class Prefill:
 
     Args:
         model: The judge; its engine has a prefix cache.
+        members: Models of the panel.
         order: Knows which drafts have their place; settled before ``see`` is called.
         room: Tokens that the drafts may take; beyond, they are cut later and reading them now would
             be for nothing.
     """
 
-    def __init__(
-        self, calls: Calls, model: str, drafts: Drafts, order: Order, emit: Emit, *, room: int
+    def __init__(  # noqa: PLR0913  made in one place, of what that place knows
+        self,
+        calls: Calls,
+        model: str,
+        members: Collection[str],
+        drafts: Drafts,
+        order: Order,
+        emit: Emit,
+        *,
+        room: int,
     ) -> None:
         self._calls = calls
         self._model = model
+        self._members = members
         self._engine: Engine = calls.engines[model]
         self._base = drafts
         self._order = order
@@ -48,8 +59,8 @@ class Prefill:
         self._tokens: dict[int, int] = {}
         self._placed: list[Draft] = []
         self._grown = asyncio.Event()
-        self._read = 0
-        self._has_read: tuple[Message, ...] = ()
+        self._next: int | None = None
+        self._has_read: list[tuple[int, int]] = []  # index and tokens of each draft, in order
 
     def see(self, event: Event) -> None:
         """Take note of the panel's progress."""
@@ -59,7 +70,7 @@ class Prefill:
                 self._texts[event.index] = []
             case PanelDelta(index=index, text=text) if text:
                 self._texts[index].append(text)
-                if index == self._order.next_open:
+                if self._next is None or index == self._next:
                     self._grown.set()
             case PanelCompleted(candidate=candidate):
                 del self._growing[candidate.index]
@@ -69,59 +80,79 @@ class Prefill:
     async def run(self) -> None:
         """Read on until cancelled, or until reading on makes no sense any more."""
         # A member's engine reads the conversation anyway; any other one would only later.
-        is_member = any(event.model == self._model for event in self._growing.values())
-        if not (is_member or await self._extend(self._base, self._conversation)):
+        if self._model not in self._members and not await self._extend([]):
             return
         while True:
             await self._grown.wait()
             self._grown.clear()
-            tokens = self._tokens_now()
-            if tokens - self._conversation > self._room:
-                await self._emit(PrefillCompleted(drafts=len(self._placed), skipped="window"))
+            drafts = self._sequence()
+            if sum(tokens for _, tokens in drafts) > self._room:
+                await self._emit(PrefillCompleted(drafts=len(self._order.placed), skipped="window"))
                 return
-            if tokens - self._read < max(LEAST_TOKENS, self._engine.facts.block_size):
+            if self._new(drafts) < max(LEAST_TOKENS, self._engine.facts.block_size):
                 continue
-            if not await self._extend(self._drafts_now(), tokens):
+            if not await self._extend(drafts):
                 return
 
-    def _tokens_now(self) -> int:
-        """Return about how many tokens the prompt has now; each delta is about one."""
-        placed = sum(self._tokens[candidate.index] for candidate in self._order.placed)
-        index = self._order.next_open
-        grown = len(self._texts[index]) if index in self._growing else 0
-        return self._conversation + placed + grown
+    def _sequence(self) -> list[tuple[int, int]]:
+        """Return which drafts the prompt has now, each with about its tokens.
 
-    def _drafts_now(self) -> Drafts:
+        The last may still grow: the one whose place is known, else the longest, for it will most
+        likely be the next to arrive. Where that is wrong, only what was read of it is lost.
+        """
+        found = [(c.index, self._tokens[c.index]) for c in self._order.placed]
+        known = self._order.next_open
+        grown = {index: len(self._texts[index]) for index in self._growing}
+        if known is None and self._order.is_arrival and grown:
+            longest = max(grown, key=lambda index: grown[index])
+            # No change of mind for a few words more.
+            keeps = self._next in grown and grown[self._next] + LEAST_TOKENS >= grown[longest]
+            known = self._next if keeps else longest
+        self._next = known if known in self._growing else None
+        if self._next is not None:
+            found.append((self._next, grown[self._next]))
+        return found
+
+    def _new(self, drafts: Sequence[tuple[int, int]]) -> int:
+        """Return how many of these tokens the engine has not read yet."""
+        known = 0
+        for (was, tokens), (is_now, _) in zip(self._has_read, drafts, strict=False):
+            if was != is_now:
+                break
+            known += tokens
+        return sum(tokens for _, tokens in drafts) - known
+
+    def _prompt(self) -> tuple[Drafts, int]:
+        """Return the prompt of ``_sequence``, and how many of its drafts are whole."""
         placed = self._order.placed
         self._placed += [self._base.read(c) for c in placed[len(self._placed) :]]
         drafts = self._base.adding(*self._placed)
-        index = self._order.next_open
-        if index not in self._growing:
-            return drafts
-        event = self._growing[index]
+        if self._next is None:
+            return drafts, len(self._placed)
+        event = self._growing[self._next]
         # Up to a break: the last words may yet be read otherwise, when their line is complete.
         text = "".join(self._texts[event.index]).rstrip()
         text = text[: text.rfind(" ") + 1].rstrip()
         candidate = Candidate(event.index, event.model, event.sampling, text)
-        return drafts.adding(self._base.read(candidate, is_open=True)) if text else drafts
+        draft = self._base.read(candidate, is_open=True)
+        return drafts.adding(draft) if text else drafts, len(self._placed)
 
-    async def _extend(self, drafts: Drafts, tokens: int) -> bool:
-        """Let the engine read the prompt; return whether to go on."""
-        messages = drafts.messages()
-        if messages == self._has_read:
-            return True
-        whole = sum(not draft.is_open for draft in drafts.drafts)
-        prompt = Prompt(messages, SamplingParams(temperature=0, max_tokens=1), priority=PRIORITY)
+    async def _extend(self, drafts: list[tuple[int, int]]) -> bool:
+        """Let the engine read the prompt with these drafts; return whether to go on."""
+        content, whole = self._prompt()
+        sampling = SamplingParams(temperature=0, max_tokens=1)
+        prompt = Prompt(content.messages(), sampling, priority=PRIORITY)
+        new_tokens = self._new(drafts) + (0 if self._has_read else self._conversation)
         reading = Reading()
         try:
             if (await self._engine.stats()).kv_cache_usage > MOST_KV_USAGE:
                 await self._emit(PrefillCompleted(drafts=whole, skipped="kv_cache_full"))
                 return True
-            await self._read_ahead(prompt, reading, tokens - self._read)
+            await self._read_ahead(prompt, reading, new_tokens)
         except FusionError as error:
             await self._emit(PrefillCompleted(drafts=whole, skipped=error.code))
             return False
-        self._read, self._has_read = tokens, messages
+        self._has_read = drafts
         await self._emit(
             PrefillCompleted(
                 drafts=whole,

@@ -1,6 +1,6 @@
 """Who judges a run, and over which drafts: the judge may change, the drafts' places may not."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from localfusion.config import Preset
@@ -11,6 +11,7 @@ from localfusion.fusion.judge.analysis import candidate_names
 from localfusion.fusion.judge.drafts import Drafts, Order
 from localfusion.fusion.judge.judge import Judge
 from localfusion.fusion.judge.prefill import Prefill
+from localfusion.fusion.prompts import nonce_of
 from localfusion.types import Candidate, Judging, Request
 
 
@@ -31,11 +32,11 @@ class Seat:
 
     def blank(self) -> Drafts:
         """Return the judge's prompt before any draft."""
-        nonce = f"{self.calls.seed('nonce'):08x}"
         shows_traces = self.preset.traces == "keep"
+        nonce = nonce_of(self.calls.seed("nonce"))
         return Drafts(self.request.messages, nonce, shows_traces=shows_traces)
 
-    def prefill(self, order: Order) -> Prefill | None:
+    def prefill(self, members: Collection[str], order: Order) -> Prefill | None:
         """Return what lets the judge read ahead, None where it is not to or cannot."""
         model = self.preset.judge
         if not self.preset.prefill or model is None:
@@ -43,8 +44,10 @@ class Seat:
         facts = self.calls.engines[model].facts
         room = facts.max_model_len - self.calls.counts.get(model, 0)
         room -= self.preset.answer_max_tokens + self.preset.analysis_max_tokens
-        reader = Prefill(self.calls, model, self.blank(), order, self.answering.emit, room=room)
-        return reader if facts.block_size else None
+        if not facts.block_size:
+            return None
+        drafts, emit = self.blank(), self.answering.emit
+        return Prefill(self.calls, model, members, drafts, order, emit, room=room)
 
     async def judge_of(self, candidates: Sequence[Candidate]) -> Judge:
         """Return the judge of these candidates, the same one for the same candidates.
