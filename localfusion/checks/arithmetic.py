@@ -128,10 +128,11 @@ def _bounded(value: Fraction) -> Fraction:
 def plain(text: str) -> str:
     r"""Write LaTeX and typographic signs as plain text: ``\frac{1}{2}`` becomes ``((1)/(2))``."""
     text = text.translate(_SYMBOLS).replace("\\%", "%").replace("\\$", "").replace("\\_", "_")
+    text = text.replace("{,}", ",")
     if "\\" not in text:  # not LaTeX
         text = re.sub(r"(?<!\^)\{([^{}]*)\}", rf"{_OPEN}\1{_CLOSE}", text)
     text = text.replace("\\{", _OPEN).replace("\\}", _CLOSE)
-    text = re.sub(r"\\[,;:! ]|\{,\}", lambda found: "," if found[0] == "{,}" else "", text)
+    text = re.sub(r"\\[,;:! ]", "", text)
     text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname|textbf|mbox)\s*" + _GROUP, r" \1 ", text)
     for _ in range(6):  # as deep as fractions and roots are nested
         before = text

@@ -168,7 +168,7 @@ def _of_hint(hint: ast.expr) -> tuple[str, ...]:
             inner = tree.body[0] if tree is not None and tree.body else None
             return _of_hint(inner.value) if isinstance(inner, ast.Expr) else _INTEGERS
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return (*_of_hint(left), *_of_hint(right)[:3])
+            return _merged(_of_hint(left), _of_hint(right))
         case ast.Subscript(value=outer, slice=inner):
             return _of_container(ast.unparse(outer).rpartition(".")[2], inner)
     name = ast.unparse(hint).rpartition(".")[2]
@@ -180,7 +180,7 @@ def _of_container(name: str, inner: ast.expr) -> tuple[str, ...]:
     pools = [_of_hint(one) for one in parts if not isinstance(one, ast.Constant) or one.value]
     match _ALIASES.get(name, name):
         case "Optional":
-            return (*pools[0], "None")
+            return _merged(pools[0], _POOLS["None"])
         case "Union":
             return tuple(itertools.chain.from_iterable(pool[:4] for pool in pools))
         case "list":
@@ -196,6 +196,10 @@ def _of_container(name: str, inner: ast.expr) -> tuple[str, ...]:
         case "tuple":
             return tuple(f"({', '.join(some)},)" for some in itertools.islice(_mixed(pools), 6))
     return _INTEGERS
+
+
+def _merged(pool: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return (*pool[:2], *other[:3], *pool[2:])
 
 
 def _some(pool: Sequence[str]) -> list[list[str]]:

@@ -59,7 +59,9 @@ def read(text: str, *, is_equation: bool = False) -> Value:
         text: Plain or LaTeX.
         is_equation: ``y = 2x`` says more than ``2x``; otherwise the name before a ``=`` is dropped.
     """
-    tidy = plain(re.sub(r"(?<!\\)[$€£]|\*\*|`", "", text[: MAX_CHARACTERS * 2])).strip()
+    tidy = plain(
+        re.sub(r"(?<!\\)[$€£]|`|(?<!\S)\*\*|\*\*(?!\S)", "", text[: MAX_CHARACTERS * 2])
+    ).strip()
     tidy = re.sub(r"\s+", " ", re.sub(r"[.\s]+$", "", tidy))
     return Value("leaf", tidy) if is_equation else _part(tidy, depth=4)
 
@@ -194,10 +196,12 @@ def is_algebra(text: str) -> bool:
 
 def _number(text: str) -> tuple[Fraction, str] | None:
     """Return the number and its unit, without a plural's ``s``."""
-    found = re.fullmatch(r"(.*[\d).])(?:\s*(%)|\s+([A-Za-z]+)|([A-Za-z]{2,}))?", text.strip())
+    found = re.fullmatch(
+        r"(.*[\d).])(?:\s*(%|percent\b)|\s+([A-Za-z]+)|([A-Za-z]{2,}))?", text.strip()
+    )
     if found is None:
         return None
-    unit = (found[2] or found[3] or found[4] or "").lower()
+    unit = (found[2] or found[3] or found[4] or "").lower().replace("percent", "%")
     if re.fullmatch(_FUNCTIONS, unit):
         return None
     if len(unit) > 2 and unit.endswith("s"):

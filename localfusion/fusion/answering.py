@@ -83,9 +83,22 @@ class Answering:
 
     @asynccontextmanager
     async def writing(
-        self, model: str, wholeness: Wholeness, reading: Reading, *, has_inline: bool = False
+        self,
+        model: str,
+        wholeness: Wholeness,
+        reading: Reading,
+        *,
+        has_inline: bool = False,
+        most: int | None = None,
     ) -> AsyncIterator[Tell]:
         """Take the deltas of the model that writes; a deadline after the first word ends it well.
+
+        Args:
+            model: Who writes.
+            wholeness: Told before the first word.
+            reading: Its output.
+            has_inline: A comparison may precede the answer; it is held back.
+            most: Tokens that the reader may see, where the call may write more than that.
 
         Raises:
             JudgeError: the model failed after its first word.
@@ -93,9 +106,10 @@ class Answering:
         self._model, self._wholeness = model, wholeness
         inline = InlineAnalysis() if has_inline else None
 
-        async def tell(delta: Delta) -> None:
+        async def tell(delta: Delta) -> bool:
             text = delta.text if inline is None else inline.feed(delta.text)
             await self._say(text, delta.reasoning)
+            return most is None or len(self._text) < most
 
         try:
             yield tell

@@ -15,7 +15,8 @@ MIN_ROOM = 16
 """Tokens of answer that must fit behind a prompt; below, the prompt counts as too long."""
 DEADLINE = "deadline_exceeded"
 
-Tell = Callable[[Delta], Awaitable[None]]
+Tell = Callable[[Delta], Awaitable[bool]]
+"""Takes a delta; False: that was enough, and the call is ended."""
 
 
 @dataclass(slots=True)
@@ -43,6 +44,11 @@ class Reading:
             self.top_logprobs = delta.top_logprobs[0]
         if self.first is None:
             self.first = now
+
+    @property
+    def pieces(self) -> int:
+        """How many deltas have come."""
+        return len(self._text)
 
     @property
     def text(self) -> str:
@@ -130,7 +136,7 @@ class Calls:
     async def read(
         self, model: str, prompt: Prompt, reading: Reading, tell: Tell | None = None
     ) -> None:
-        """Read a call to its end, within the run's deadline.
+        """Read a call to its end, or until ``tell`` has enough, within the run's deadline.
 
         Raises:
             EngineError, RequestError, OverloadedError: the engine failed.
@@ -144,12 +150,21 @@ class Calls:
             ):
                 async for delta in deltas:
                     reading.add(delta, self.now)
-                    if tell is not None and (delta.text or delta.reasoning):
-                        await tell(delta)
+                    if tell is None or not (delta.text or delta.reasoning):
+                        continue
+                    if not await tell(delta):
+                        await self._end_early(model, prompt, reading)
+                        return
         except TimeoutError as error:
             raise EngineTimeoutError(
                 f"the deadline of {self.deadline:g} s ended {model}", code=DEADLINE
             ) from error
+
+    async def _end_early(self, model: str, prompt: Prompt, reading: Reading) -> None:
+        """Close the account of a call that tells no usage: a piece of text is about a token."""
+        read = await self.count(model, prompt.messages)
+        reading.usage = Usage(read or 0, reading.pieces, calls=1)
+        reading.finish_reason = "length"
 
 
 async def count_tokens(engine: Engine, messages: Sequence[Message]) -> int | None:

@@ -351,8 +351,9 @@ class Run:
     ) -> Answer:
         judge = await self._seat.judge_of(candidates)
         reading = Reading()
+        asked = self.request.sampling.max_tokens or self.preset.answer_max_tokens
         async with self._answering.writing(
-            judge.model, self._wholeness(), reading, has_inline=has_inline
+            judge.model, self._wholeness(), reading, has_inline=has_inline, most=asked
         ) as tell:
             await judge.write(
                 self.request.sampling, reading, tell, notes=notes, has_inline=has_inline

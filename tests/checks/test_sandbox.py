@@ -361,7 +361,8 @@ async def test_user_without_rights_confines_as_well() -> None:
     code = (
         "import asyncio, ctypes, os\n"
         "assert ctypes.CDLL(None).unshare(0x10000000) == 0\n"
-        "for name, text in (('setgroups', 'deny'), ('uid_map', '1234 0 1'), ('gid_map', '1234 0 1')):\n"
+        "ids = '1234 0 1'\n"
+        "for name, text in (('setgroups', 'deny'), ('uid_map', ids), ('gid_map', ids)):\n"
         "    with open(f'/proc/self/{name}', 'w') as file: file.write(text)\n"
         "assert os.geteuid() == 1234\n"
         "from localfusion.checks import run, why_unavailable\n"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from localfusion.engines.sim import SimEngine
 from localfusion.events import AnswerDelta
 from localfusion.fusion.judge.inline import LONGEST, InlineAnalysis
-from tests.fusion.conftest import FusionFactory, events_of
+from localfusion.types import Request, SamplingParams
+from tests.fusion.conftest import REQUEST, FusionFactory, events_of
 
 pytestmark = pytest.mark.virtual_time
 
@@ -59,3 +60,19 @@ async def test_reader_sees_only_the_answer(fusion: FusionFactory) -> None:
 
     assert "".join(e.text for e in events if isinstance(e, AnswerDelta)) == "It is 8."
     assert "<analysis>" in judge.calls[0].messages[-1].content
+
+
+@pytest.mark.parametrize("before", ["", "<analysis>B is wrong.</analysis>"])
+async def test_answer_is_never_longer_than_the_client_allows(
+    fusion: FusionFactory, before: str
+) -> None:
+    judge = SimEngine(before + "word " * 300)
+    panel = fusion(a=SimEngine("8"), b=SimEngine("9"), judge=judge, options={})
+    request = Request("demo", REQUEST.messages, SamplingParams(max_tokens=20))
+
+    answer = await panel.complete(request)
+
+    assert answer.finish_reason == "length"
+    assert answer.text.count("word") <= 20
+    assert judge.aborts == 1
+    assert answer.stages["synthesis"].usage.completion_tokens >= 20
