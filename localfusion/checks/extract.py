@@ -15,14 +15,10 @@ _LONGEST_ASSERT = 30
 _LONGEST_LINE = 500
 """Characters of a line that may be an example."""
 _PYTHON = ("python", "py", "python3")
-_FENCE = re.compile(
-    r"^[ \t]*(?P<mark>```+|~~~+)[ \t]*(?P<kind>[\w+-]*)[^\n]*\n"
-    r"(?P<code>.*?)(?:^[ \t]*(?P=mark)|\Z)",
-    re.MULTILINE | re.DOTALL,
-)
+_FENCE = re.compile(r"[ \t]*(```|~~~)[`~]*[ \t]*([\w+-]*)")
 _NAMED = re.compile(
-    r"(?:function|method)\s+(?:called\s+|named\s+)?[`'\"](\w+)|[`'\"](\w+)\([^`'\"]*\)[`'\"]|"
-    r"^\s*(?:async\s+)?def\s+(\w+)|function\s+(?:called|named)\s+(\w+)",
+    r"(?:function|method)[ ](?:called[ ]|named[ ])?[`'\"](\w+)|[`'\"](\w+)\([^`'\"]*\)[`'\"]|"
+    r"^[ \t]*(?:async[ ])?def[ ]+(\w+)|function[ ](?:called|named)[ ](\w+)",
     re.MULTILINE,
 )
 _EXAMPLE = re.compile(
@@ -73,7 +69,7 @@ def code_in(answer: str) -> str | None:
     Of several blocks, the last if it defines all that the others do, otherwise all that define
     something, in their order.
     """
-    blocks = [(kind, code) for kind, code in _fenced(answer) if kind in (*_PYTHON, "")]
+    blocks = [(kind, code) for kind, code in _fenced(answer)[0] if kind in (*_PYTHON, "")]
     parsed = [(code, tree) for _, code in blocks if (tree := parse(code)) and _is_code(tree)]
     defining = [(code, _defined(tree)) for code, tree in parsed if _defined(tree)]
     if defining:
@@ -98,9 +94,10 @@ def tests_in(request: str) -> Tests | None:
     if len(request) > MAX_CHARACTERS:
         return None
     whole = parse(request)
-    blocks = [request] if whole is not None else [code for _, code in _fenced(request)]
-    trees = [tree for code in blocks if (tree := parse(code)) is not None]
-    prose = "" if whole is not None else _FENCE.sub("\n", request)
+    blocks, prose = _fenced(request)
+    trees = [tree for _, code in blocks if (tree := parse(code)) is not None]
+    if whole is not None:
+        trees, prose = [whole], ""
     trees += [ast.Module([one], []) for one in _loose_asserts(prose)]
     setup, cases, keep = _scripts(trees)
     cases += _sessions(request)
@@ -112,11 +109,30 @@ def tests_in(request: str) -> Tests | None:
     return Tests(tuple(dict.fromkeys(cases))[:MAX_CASES], entry, "\n".join(setup), tuple(keep))
 
 
-def _fenced(text: str) -> list[tuple[str, str]]:
-    if len(text) > MAX_CHARACTERS:
-        return []
-    found = _FENCE.finditer(text)
-    return [(one["kind"].lower(), textwrap.dedent(one["code"])) for one in found]
+def _fenced(text: str) -> tuple[list[tuple[str, str]], str]:
+    """Return the fenced blocks of a text, as (kind, code), and the text without them."""
+    blocks: list[tuple[str, str]] = []
+    prose: list[str] = []
+    inside: tuple[str, str] | None = None
+    code: list[str] = []
+    for line in text[:MAX_CHARACTERS].splitlines():
+        fence = _FENCE.match(line)
+        if inside is None and fence is not None:
+            inside, code = (fence[1], fence[2].lower()), []
+        elif inside is None:
+            prose.append(line)
+        elif fence is not None and fence[1] == inside[0] and fence.end() == len(line.rstrip()):
+            blocks.append((inside[1], _block(code)))
+            inside = None
+        else:
+            code.append(line)
+    if inside is not None:  # cut off before its end
+        blocks.append((inside[1], _block(code)))
+    return blocks, "\n".join(prose)
+
+
+def _block(lines: list[str]) -> str:
+    return textwrap.dedent("\n".join(lines)) + "\n"
 
 
 def _is_code(tree: ast.Module) -> bool:

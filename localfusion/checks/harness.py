@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -37,6 +38,8 @@ ITERATORS = (
 )
 SHOWN = 200
 """Characters of a value in a message."""
+DYING_SECONDS = 0.5
+"""From the end of the conversation to that of the answer's process."""
 LONGEST = 4000
 """Characters of a behavior; a longer one is told by its digest."""
 
@@ -258,6 +261,11 @@ def _fork_answer() -> tuple[int, socket.socket]:
 
 
 def _how_it_died(pid: int) -> str:
+    """Say how the answer's process ended; one that still lives spoke out of turn, and is killed."""
+    has_ended, _, _ = select.select([os.pidfd_open(pid)], [], [], DYING_SECONDS)
+    if not has_ended:
+        os.kill(pid, signal.SIGKILL)
+        return "wrote where it has nothing to write"
     _, status = os.waitpid(pid, 0)
     if not os.WIFSIGNALED(status):
         return f"ended its process with exit code {os.WEXITSTATUS(status)}"

@@ -223,6 +223,8 @@ class Peer:
     def _receive(self) -> dict[str, object]:
         try:
             line = self._stream.readline()
+            if not line:
+                raise AnswerDied
             return named(json.loads(line))
         except (
             OSError,

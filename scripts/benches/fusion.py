@@ -13,10 +13,11 @@ from localfusion.fusion.fusion import JUDGE_STAGES, Fusion
 from localfusion.runtime import open_runtime
 from localfusion.types import Answer, Delta, Message, Prompt, Request, SamplingParams
 
-FAST, SLOW, JUDGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
+FAST, SLOW, LARGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 LATE = "held-back"
 SLOWDOWN = 10
 DRAFT_TOKENS = 320
+SLOW_TOKENS = 160
 SHORT_TOKENS = 96
 
 
@@ -66,23 +67,27 @@ class Recorded:
 
 
 async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
-    """Let the judge read while three drafts of 320 tokens are written, then not."""
+    """Let the judge read while three short and one slow member write; then the same, cold.
+
+    The slow member is the largest model, so that the judge's cores are free to read; where the
+    judge is the largest, two cores are too few to write and read at once.
+    """
     answer = await ask(
         engines,
-        "Write a long and detailed story about a lighthouse, with many scenes.",
-        panel=[{"model": FAST, "n": 2}, SLOW],
-        judge=JUDGE,
+        "Write out the numbers from one to four hundred in words, separated by commas.",
+        panel=[{"model": FAST, "n": 3}, {"model": LARGE, "max_tokens": SLOW_TOKENS}],
+        judge=SLOW,
         panel_max_tokens=DRAFT_TOKENS,
         grace=600,
         options={"analysis": "none"},
     )
     written = answer.stages["synthesis"]
     assert written.first_token_seconds is not None
-    prompt = engines[JUDGE].prompts[-1]
-    warm, alone = await once(engines[JUDGE], prompt)
+    prompt = engines[SLOW].prompts[-1]
+    warm, alone = await once(engines[SLOW], prompt)
     first, *rest = prompt.messages
     other = replace(prompt, messages=(replace(first, content=f"Please. {first.content}"), *rest))
-    cold, _ = await once(engines[JUDGE], other)
+    cold, _ = await once(engines[SLOW], other)
     slowest = max(candidate.seconds for candidate in answer.candidates)
     shortest = min(candidate.usage.completion_tokens for candidate in answer.candidates)
     print(f"  drafts of {shortest} tokens and more; judge's prompt {written.usage.prompt_tokens}")
@@ -163,7 +168,7 @@ async def clear_verdict(engines: Mapping[str, Recorded]) -> Row:
         engines,
         "What is the capital of France? Answer in one sentence.",
         panel=[FAST, SLOW],
-        judge=JUDGE,
+        judge=LARGE,
         policy="select",
         panel_max_tokens=SHORT_TOKENS,
         options={"confidence": 0.0},

@@ -106,19 +106,20 @@ async def test_answer_cannot_replace_the_check_function_nor_a_comparison() -> No
         assert (await check_code(fenced(code), alone)).outcome == "failed"
 
 
-async def test_answer_sees_neither_the_tests_nor_the_nonce() -> None:
+async def test_answer_finds_no_test_in_its_frames_nor_in_its_memory() -> None:
     code = (
         "import gc, sys\ndef add(a, b):\n"
-        "    held = [one for one in gc.get_objects() if isinstance(one, dict)]\n"
         "    frame, seen = sys._getframe(), ''\n"
         "    while frame: seen += repr(frame.f_locals); frame = frame.f_back\n"
-        "    return 'nonce' in seen or 'assert add' in seen or any(\n"
-        "        'SECRET' in repr(one) for one in held if 'cases' in one)"
+        "    seen += repr([one for one in gc.get_objects() if type(one) in (dict, list, tuple)])\n"
+        "    return seen.count(''.join(['MARK', 'ED']))"
     )
 
-    check = await checked(code, "assert add(1, 2) == False, 'SECRET'")
+    found = await checked(code, "assert add(1, 2) == 0, 'MARKED'")
+    control = await checked(code, "assert add('MARKED', 2) == 0")
 
-    assert check.outcome == "passed"
+    assert found.outcome == "passed"
+    assert control.outcome == "failed"
 
 
 async def test_objects_live_on_and_arguments_are_changed_in_place() -> None:

@@ -121,7 +121,7 @@ def test_bare_program_with_a_docstring_gives_its_session() -> None:
     )
 
     assert checks.tests_in(request) == checks.Tests(
-        (">>> add(1, 2)\n3", ">>> x = 4", ">>> add(x,\n... 1)\n5"), "add"
+        (">>> add(1, 2)\n3", ">>> x = 4", ">>> add(x,\n...     1)\n5"), "add"
     )
 
 

@@ -87,11 +87,9 @@ async def test_undecided_is_none(a: str, b: str) -> None:
     ("a", "b", "is_same"),
     [
         (r"2\sqrt{3}", r"\sqrt{12}", True),
-        ("(x+1)^2", "x^2+2x+1", True),
         ("x^2", "x^3", False),
-        (r"\frac{\pi}{4}", "0.785398163", True),
         ("y = 2x+1", "2x - y + 1 = 0", True),
-        (r"\{\sqrt{4}x, 1\}", r"\{1, 2x\}", True),
+        (r"\{\frac{\pi}{4}, \sqrt{4}x\}", r"\{2x, 0.785398163\}", True),
     ],
 )
 async def test_algebra_is_decided_in_the_sandbox(a: str, b: str, is_same: bool) -> None:
