@@ -18,6 +18,8 @@ LATE = "held-back"
 SLOWDOWN = 10
 DRAFT_TOKENS = 320
 SLOW_TOKENS = 160
+LONG_DRAFTS = 5
+"""A seed with which the small model does not stop after a few words; printed is what came."""
 SHORT_TOKENS = 96
 
 
@@ -74,7 +76,8 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
     """
     answer = await ask(
         engines,
-        "Write out the numbers from one to four hundred in words, separated by commas.",
+        "Write a long and detailed story about a lighthouse, with many scenes. Case 1.",
+        seed=LONG_DRAFTS,
         panel=[{"model": FAST, "n": 3}, {"model": LARGE, "max_tokens": SLOW_TOKENS}],
         judge=SLOW,
         panel_max_tokens=DRAFT_TOKENS,
@@ -114,8 +117,12 @@ async def straggler(engines: Mapping[str, Recorded]) -> Row:
     """Add a member whose tokens come at a tenth of its speed, and see what it costs the answer."""
     late = {**engines, LATE: Recorded(engines[FAST], slowdown=SLOWDOWN)}
     settings = {"judge": SLOW, "panel_max_tokens": SHORT_TOKENS, "options": {"analysis": "none"}}
-    with_it = await ask(late, "Describe a harbor at night.", panel=[FAST, SLOW, LATE], **settings)
-    without = await ask(late, "Describe a market at noon.", panel=[FAST, SLOW], **settings)
+    with_it = await ask(
+        late, "Write a long story about a harbor. Case 1.", panel=[FAST, SLOW, LATE], **settings
+    )
+    without = await ask(
+        late, "Write a long story about a harbor. Case 2.", panel=[FAST, SLOW], **settings
+    )
     for name, answer in (("with it", with_it), ("without", without)):
         print(f"  {name}: {answer.status} ({answer.reason}), {path(answer)}")
     return Row(
@@ -180,10 +187,12 @@ async def clear_verdict(engines: Mapping[str, Recorded]) -> Row:
     return Row("select: tokens that the judge decoded", spent, "", 1.0)
 
 
-async def ask(engines: Mapping[str, Engine], question: str, **settings: object) -> Answer:
+async def ask(
+    engines: Mapping[str, Engine], question: str, *, seed: int = 1, **settings: object
+) -> Answer:
     preset = Preset.model_validate({"deadline": 1200, "answer_max_tokens": 32, **settings})
     fusion = Fusion(engines, {"bench": preset}, default_preset="bench")
-    request = Request("bench", (Message("user", question),), SamplingParams(seed=1))
+    request = Request("bench", (Message("user", question),), SamplingParams(seed=seed))
     return await fusion.complete(request)
 
 

@@ -139,7 +139,8 @@ def test_reload_swaps_only_what_changed(place: Place) -> None:
     with served(place) as server:
         before = engines(place)
         panel = ["a", {"model": "c", "n": 2}]
-        place.write(presets={"demo": {"panel": panel, "judge": "judge", "grace": "3s"}})
+        changed = {"panel": panel, "judge": "judge", "grace": "3s"}
+        place.write(presets={"demo": {**changed, "options": {"analysis": "separate"}}})
         done = place.run("reload")
         after = engines(place)
         answer = ask(place)

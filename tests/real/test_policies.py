@@ -39,7 +39,7 @@ def ask(server: Server, policy: str, *more: str, question: str = QUESTION) -> di
     return answer
 
 
-@pytest.mark.parametrize("policy", ["vote", "consensus", "cascade"])
+@pytest.mark.parametrize("policy", ["vote", "consensus"])
 def test_policies_that_compare_answers(server: Server, policy: str) -> None:
     answer = ask(server, policy)
 
