@@ -91,6 +91,7 @@ def compose(
     alone = {name: Preset(policy="single", panel=(Member(model=name),)) for name in extra}
     wanted = {**alone, **presets}
     models = tuple(dict.fromkeys(name for preset in wanted.values() for name in preset.models))
+    notes = (*notes, *_kinship(config, presets))
     if sim:
         return System(config, presets, models, {}, None, notes)
     weights = _verified(config, models)
@@ -115,6 +116,27 @@ def _missing(config: Config, names: Iterable[str]) -> dict[str, str]:
         for name in names
         if models[name].fallback and find_status(config, name).state in ("missing", "partial")
     }
+
+
+def _kinship(config: Config, presets: Mapping[str, Preset]) -> tuple[str, ...]:
+    """Say where a judge grades its own drafts or those of its kin: models of the same maker.
+
+    Source: judges favor their own outputs, arXiv 2410.21819.
+    """
+    makers = {name: spec.origin.partition(",")[0] for name, spec in config.settings.models.items()}
+    notes: list[str] = []
+    for name, preset in presets.items():
+        judge, members = preset.judge, {member.model for member in preset.panel}
+        if judge is None or preset.policy == "single":
+            continue
+        kin = sorted(m for m in members if makers[m] == makers[judge] != "unknown" and m != judge)
+        if judge in members:
+            notes.append(f"preset {name}: judge {judge} also is a member and grades its own drafts")
+        elif kin:
+            notes.append(
+                f"preset {name}: judge {judge} and {', '.join(kin)} are both of {makers[judge]}"
+            )
+    return tuple(notes)
 
 
 def _verified(config: Config, names: Iterable[str]) -> dict[str, Path]:

@@ -40,6 +40,7 @@ async def _serve(loaded: Config, presets: list[str], sim: bool) -> None:
         async with open_runtime(loaded, presets, sim=sim) as runtime, asyncio.TaskGroup() as group:
             names = ", ".join(runtime.fusion.presets)
             note = f"http://{server.host}:{server.port}/v1 answers for {names} once ready\n"
+            note += "".join(f"note: {line}\n" for line in runtime.notes)
             background = [
                 group.create_task(runtime.start(PhaseLines(), require_all=False)),
                 group.create_task(_reload_when_asked(runtime)),

@@ -187,9 +187,9 @@ async def clear_verdict(engines: Mapping[str, Recorded]) -> Row:
     return Row("select: tokens that the judge decoded", spent, "", 1.0)
 
 
-async def ask(
-    engines: Mapping[str, Engine], question: str, *, seed: int = 1, **settings: object
-) -> Answer:
+async def ask(engines: Mapping[str, Engine], question: str, **settings: object) -> Answer:
+    """Answer with a preset of these settings, and of a seed if there is one among them."""
+    seed = int(str(settings.pop("seed", 1)))
     preset = Preset.model_validate({"deadline": 1200, "answer_max_tokens": 32, **settings})
     fusion = Fusion(engines, {"bench": preset}, default_preset="bench")
     request = Request("bench", (Message("user", question),), SamplingParams(seed=seed))
