@@ -278,6 +278,10 @@ async def _vote(run: Run, extractor: Extractor | None, analysis: Comparison) -> 
         return await _fuse(run, drafts, analysis)
     counted = count_votes(_answers(extractor, usable))
     winner = _winner(run, counted, usable)
+    if winner is None and extractor.kind == "code":
+        alike = await run.alike(usable)  # other words for the same program
+        if 2 * len(alike) > len(usable):
+            winner = next((draft for draft in alike if run.can_replay(draft)), None)
     if winner is not None:
         return await run.choose(winner, exit="consensus" if run.is_settled else None)
     # One draft of each answer: it is the answers that the judge is to choose among.

@@ -1,5 +1,8 @@
 """The order of events holds whatever fails, and whenever."""
 
+import asyncio
+from contextlib import aclosing
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +53,7 @@ questions = st.sampled_from(["Tell me about pens.", "How many pens?", "Write a f
 settings_of_presets = st.fixed_dictionaries(
     {
         "policy": st.sampled_from([name for name in POLICIES if name != "single"]),
+        "deadline": st.sampled_from([0.5, 20, 120]),
         "grace": st.sampled_from([5, "adaptive"]),
         "order": st.sampled_from(["arrival", "fixed", "random"]),
         "partial": st.sampled_from(["keep", "drop"]),
@@ -65,15 +69,46 @@ def test_events_keep_their_order(
 ) -> None:
     named = {f"m{place}": engine for place, engine in enumerate(members)}
     panel = tuple(Member(model=name) for name in named)
-    preset = Preset.model_validate({"panel": panel, "judge": "judge", "deadline": 120, **fields})
+    preset = Preset.model_validate({"panel": panel, "judge": "judge", **fields})
 
     fusion = Fusion({**named, "judge": judge}, {"demo": preset}, default_preset="demo")
     events = run(events_of(fusion, question))
 
-    _check(events)
+    _check(events, preset.deadline)
 
 
-def _check(events: list[Event]) -> None:
+@given(
+    st.lists(engines, min_size=1, max_size=4),
+    judges,
+    settings_of_presets,
+    questions,
+    st.integers(0, 30),
+)
+def test_reader_that_leaves_ends_every_call(
+    members: list[SimEngine],
+    judge: SimEngine,
+    fields: dict[str, object],
+    question: Request,
+    events: int,
+) -> None:
+    named = {f"m{place}": engine for place, engine in enumerate(members)}
+    preset = Preset.model_validate({"panel": list(named), "judge": "judge", **fields})
+    fusion = Fusion({**named, "judge": judge}, {"demo": preset}, default_preset="demo")
+
+    async def leave() -> int:
+        before = asyncio.all_tasks()
+        async with aclosing(fusion.stream(question)) as stream:
+            for _ in range(events):
+                if await anext(stream, None) is None:
+                    break
+        assert asyncio.all_tasks() == before
+        living = [engine for engine in (*members, judge) if engine.is_ready]
+        return sum([(await engine.stats()).running for engine in living])
+
+    assert run(leave()) == 0
+
+
+def _check(events: list[Event], deadline: float) -> None:
     assert isinstance(events[0], RunStarted)
     assert isinstance(events[-1], RunCompleted | RunFailed)
     assert sum(isinstance(e, RunCompleted | RunFailed) for e in events) == 1
@@ -92,7 +127,7 @@ def _check(events: list[Event]) -> None:
         assert (answer.status == "full") == (answer.reason is None)
         assert answer.text.strip()
         assert sum(step.seconds for step in answer.critical_path) == pytest.approx(answer.seconds)
-        assert answer.seconds <= 120 + 1e-6
+        assert answer.seconds <= deadline + 1e-6
         assert sum((s.usage for s in answer.stages.values()), Usage()) == answer.usage
     else:
         assert isinstance(last, RunFailed)

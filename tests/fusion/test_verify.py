@@ -86,6 +86,18 @@ async def test_programs_that_behave_the_same_are_preferred(fusion: FusionFactory
     assert "a - b" not in judge.calls[0].messages[-1].content
 
 
+async def test_programs_that_behave_the_same_are_one_vote(fusion: FusionFactory) -> None:
+    judge = SimEngine("never asked")
+    panel = fusion(
+        a=SimEngine(WRONG), b=SimEngine(RIGHT), c=SimEngine(ALSO_RIGHT), judge=judge, policy="vote"
+    )
+
+    answer = await panel.complete(UNTESTED)
+
+    assert (answer.model, answer.status) == ("b", "full")
+    assert judge.calls == []
+
+
 async def test_wrong_arithmetic_is_out(fusion: FusionFactory) -> None:
     judge = SimEngine("Written.", verdict={"A": 0.9, "S": 0.1})
     question = Request("demo", (Message("user", "Explain how you would buy 12 pens at 3 each."),))
