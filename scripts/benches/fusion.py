@@ -74,9 +74,10 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
     The slow member is the largest model, so that the judge's cores are free to read; where the
     judge is the largest, two cores are too few to write and read at once.
     """
+    question = "Write a long and detailed story about a lighthouse, with many scenes. Case {}."
     answer = await ask(
         engines,
-        "Write a long and detailed story about a lighthouse, with many scenes. Case 1.",
+        question.format(1),
         seed=LONG_DRAFTS,
         panel=[{"model": FAST, "n": 3}, {"model": LARGE, "max_tokens": SLOW_TOKENS}],
         judge=SLOW,
@@ -99,7 +100,13 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
     )
     print(f"  all of it read before {warm:.2f}; waited for: {path(answer)}")
     share = written.usage.cached_tokens / written.usage.prompt_tokens
+    first_of_ours = answer.seconds - written.seconds + written.first_token_seconds
+    first_of_plain, plain = await plain_script(engines, question.format(2), prompt.sampling)
+    print(f"  ours: first {first_of_ours:.1f} s, last {answer.seconds:.1f} s;", end=" ")
+    print(f"plain script: first {first_of_plain:.1f} s, last {plain:.1f} s")
     return [
+        Row("ours / plain script, first token", first_of_ours / first_of_plain, "x", 1.0),
+        Row("ours / plain script, last token", answer.seconds / plain, "x", 1.0),
         Row(
             "judge's first token, read ahead / cold", written.first_token_seconds / cold, "x", 0.25
         ),
@@ -111,6 +118,34 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
             1.05,
         ),
     ]
+
+
+async def plain_script(
+    engines: Mapping[str, Engine], question: str, written: SamplingParams
+) -> tuple[float, float]:
+    """Do what one would by hand: ask all four, wait for all, then let the judge write.
+
+    Returns:
+        Seconds to the first and the last token of the answer.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
+
+    async def draft(model: str, tokens: int, seed: int) -> str:
+        sampling = SamplingParams(temperature=0.7, max_tokens=tokens, seed=seed)
+        prompt = Prompt((Message("user", question),), sampling)
+        async with aclosing(engines[model].generate(prompt)) as deltas:
+            return "".join([delta.text async for delta in deltas])
+
+    asked = [(FAST, DRAFT_TOKENS)] * 3 + [(LARGE, SLOW_TOKENS)]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(draft(*who, seed)) for seed, who in enumerate(asked)]
+    answers = "\n\n".join(f"Answer {n}:\n{task.result()}" for n, task in enumerate(tasks, 1))
+    told = f"{question}\n\nSynthesize these answers into one better answer.\n\n{answers}"
+    panel = clock() - began
+    sampling = replace(written, stop=(), seed=None)
+    first, took = await once(engines[SLOW], Prompt((Message("user", told),), sampling))
+    return panel + first, panel + took
 
 
 async def straggler(engines: Mapping[str, Recorded]) -> Row:
