@@ -150,7 +150,7 @@ async def plain_script(
 
 async def straggler(engines: Mapping[str, Recorded]) -> Row:
     """Add a member whose tokens come at a tenth of its speed, and see what it costs the answer."""
-    late = {**engines, LATE: Recorded(engines[FAST], slowdown=SLOWDOWN)}
+    late = {**engines, LATE: Recorded(engines[SLOW], slowdown=SLOWDOWN)}
     settings = {"judge": SLOW, "panel_max_tokens": SHORT_TOKENS, "options": {"analysis": "none"}}
     with_it = await ask(
         late, "Write a long story about a harbor. Case 1.", panel=[FAST, SLOW, LATE], **settings
