@@ -26,6 +26,7 @@ Length = Annotated[int, Field(ge=0, le=1_000_000)]
 Samples = Annotated[int, Field(ge=2, le=MAX_CANDIDATES)]
 MAJORITY = 0.5
 """Probability from which the judge's choice breaks a tie of votes."""
+PILOT_SAMPLES = 3
 SELF_SAMPLES = 4
 """Gains flatten beyond about four candidates (docs/fusion.md)."""
 
@@ -118,7 +119,7 @@ async def verify(run: Run, *, confidence: Share = 0.7, analysis: Comparison = "i
 
 
 async def cascade(
-    run: Run, *, pilot: Samples = 3, gate: Share = 1.0, analysis: Comparison = "inline"
+    run: Run, *, pilot: Samples = PILOT_SAMPLES, gate: Share = 1.0, analysis: Comparison = "inline"
 ) -> Answer:
     """Ask the panel's first member alone; where its own samples disagree, ask the others too.
 
@@ -234,11 +235,10 @@ async def layered(
 
 async def _fuse(run: Run, drafts: Sequence[Candidate], analysis: Comparison) -> Answer:
     if len(drafts) == 1:
-        return await run.choose(drafts[0], reason="one_survivor", alone=True)
+        return await _survive(run, drafts[0])
     if run.preset.agreement:
         await run.verdict(drafts, both_orders=True)
-    compared = await run.analyze(drafts) if analysis == "separate" else None
-    return await run.synthesize(drafts, compared, has_inline=analysis == "inline")
+    return await _write(run, drafts, analysis)
 
 
 async def _select(
@@ -250,12 +250,22 @@ async def _select(
     analysis: Comparison = "inline",
 ) -> Answer:
     if len(drafts) == 1:
-        return await run.choose(drafts[0], reason="one_survivor", alone=True)
+        return await _survive(run, drafts[0])
     verdict = await run.verdict(drafts, both_orders=True if swap else None)
     if verdict is not None and verdict.choice is not None:
         chosen = next(draft for draft in drafts if draft.index == verdict.choice)
         if verdict.probabilities[chosen.index] >= confidence and run.can_replay(chosen):
             return await run.choose(chosen, exit="verdict")
+    return await _write(run, drafts, analysis)
+
+
+async def _survive(run: Run, draft: Candidate) -> Answer:
+    """Give the only draft that is left."""
+    return await run.choose(draft, reason="one_survivor", alone=True)
+
+
+async def _write(run: Run, drafts: Sequence[Candidate], analysis: Comparison) -> Answer:
+    """Let the judge compare the drafts as the option says, and write."""
     compared = await run.analyze(drafts) if analysis == "separate" else None
     return await run.synthesize(drafts, compared, has_inline=analysis == "inline")
 
@@ -270,7 +280,7 @@ async def _vote(run: Run, extractor: Extractor | None, analysis: Comparison) -> 
     drafts = await run.ask(settled=is_decided, prefill=False)
     usable = [draft for draft in drafts if draft.is_usable]
     if len(drafts) == 1:
-        return await run.choose(drafts[0], reason="one_survivor", alone=True)
+        return await _survive(run, drafts[0])
     if extractor is None:
         whole = [draft for draft in usable if run.can_replay(draft)]
         if whole:
@@ -327,7 +337,7 @@ def members_of(preset: Preset) -> tuple[str, ...]:
         return (preset.judge,) * int(preset.options.get("n", SELF_SAMPLES))
     if preset.policy == "cascade":
         first, *others = preset.panel
-        pilot = _sampled(first, int(preset.options.get("pilot", 3)))
+        pilot = _sampled(first, int(preset.options.get("pilot", PILOT_SAMPLES)))
         preset = preset.model_copy(
             update={"panel": (pilot, *_within(others, MAX_CANDIDATES - pilot.n))}
         )

@@ -89,6 +89,11 @@ def defuse(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0] + " ", text).strip()
 
 
+def last_question(conversation: Sequence[Message]) -> str:
+    """Return the last user turn, empty where there is none."""
+    return next((m.content for m in reversed(conversation) if m.role == "user"), "")
+
+
 def extend(conversation: Sequence[Message], block: str) -> tuple[Message, ...]:
     """Append ``block`` to the last user turn, or as a new one behind another role.
 

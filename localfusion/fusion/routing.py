@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from localfusion.fusion.agreement.extract import EXPLANATIONS, Extractor
+from localfusion.fusion.prompts import last_question
 from localfusion.fusion.questions import (
     form_of,
     is_numeric,
@@ -83,7 +84,7 @@ def route(
         response_schema: JSON schema that the answer must obey.
         rules: Their thresholds.
     """
-    asked = _last_question(messages)
+    asked = last_question(messages).strip()
     has_tests = bool(_TESTS.search(asked))
     if extract is not None:
         task: Task = "code" if extract.kind == "code" else "closed"
@@ -105,10 +106,6 @@ def route(
 def detect(messages: Sequence[Message], rules: Rules = DEFAULT_RULES) -> Extractor | None:
     """Return how to find the answers of a question, where the rules know; else None."""
     return route(messages, rules=rules).extractor
-
-
-def _last_question(messages: Sequence[Message]) -> str:
-    return next((m.content.strip() for m in reversed(messages) if m.role == "user"), "")
 
 
 def _choice(asked: str, rules: Rules) -> Extractor | None:

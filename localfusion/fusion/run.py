@@ -1,9 +1,10 @@
 """One request on its way, and the verbs that are all a policy can do with it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from localfusion.config import Member, Preset
 from localfusion.errors import FusionError, JudgeError
@@ -25,19 +26,21 @@ from localfusion.fusion.judge.pace import JudgePace
 from localfusion.fusion.judge.seat import Seat
 from localfusion.fusion.members import plan_calls
 from localfusion.fusion.panel import Call, Emit, Enough, Panel, Settled, ask_panel, never, nobody
+from localfusion.fusion.prompts import last_question
 from localfusion.fusion.routing import DEFAULT_RULES, Routing, Rules, route
 from localfusion.fusion.verify import alike, check_all
 from localfusion.types import (
     Analysis,
     Answer,
     Candidate,
-    Check,
     Exit,
     Prompt,
     Request,
     Usage,
     Verdict,
 )
+
+T = TypeVar("T")
 
 
 class Run:
@@ -121,12 +124,7 @@ class Run:
 
         What cannot be done within the deadline is left unchecked.
         """
-        began = self._calls.now
-        checks: tuple[Check, ...] = ()
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._calls.at(self._calls.deadline)):
-                checks = await check_all(self.question, candidates)
-        self._calls.ledger.wait("check", self._calls.now - began)
+        checks = await self._checked(check_all(self.question, candidates))
         for candidate, check in zip(candidates, checks, strict=False):
             await self._answering.checked(candidate.index, check)
         by_index = {candidate.index: candidate for candidate in self._answering.candidates}
@@ -134,13 +132,7 @@ class Run:
 
     async def alike(self, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Return the largest group of candidates whose code does the same; empty where none is."""
-        began = self._calls.now
-        found: tuple[Candidate, ...] = ()
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._calls.at(self._calls.deadline)):
-                found = await alike(self.question, candidates)
-        self._calls.ledger.wait("check", self._calls.now - began)
-        return found
+        return await self._checked(alike(self.question, candidates))
 
     async def verdict(
         self, candidates: Sequence[Candidate], *, both_orders: bool | None = None
@@ -216,7 +208,7 @@ class Run:
                 failure = error
                 if error.code == DEADLINE or self._calls.left <= 0:
                     break
-        assert failure is not None  # _judges() names at least one
+        assert failure is not None  # there always is a judge to try
         self._answering.judge_error = str(failure)
         reason = judge_code(failure)
         exit_: Exit | None = "deadline" if reason == DEADLINE else None
@@ -281,8 +273,7 @@ class Run:
     @property
     def question(self) -> str:
         """The last user turn."""
-        messages = reversed(self.request.messages)
-        return next((message.content for message in messages if message.role == "user"), "")
+        return last_question(self.request.messages)
 
     @property
     def quorum(self) -> int:
@@ -314,6 +305,16 @@ class Run:
         return next(iter(whole or [c for c in by_index if c.text.strip()]))
 
     # What the verbs are made of.
+
+    async def _checked(self, work: Awaitable[tuple[T, ...]]) -> tuple[T, ...]:
+        """Wait for what is run in sandboxes; empty where the deadline comes first."""
+        began = self._calls.now
+        found: tuple[T, ...] = ()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._calls.at(self._calls.deadline)):
+                found = await work
+        self._calls.ledger.wait("check", self._calls.now - began)
+        return found
 
     def _quorum(self, candidates: int) -> int:
         return min(candidates, self.preset.quorum or max(2, candidates - 1))

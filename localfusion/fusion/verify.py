@@ -43,7 +43,7 @@ async def alike(question: str, candidates: Sequence[Candidate]) -> tuple[Candida
     try:
         groups = await checks.behaviors([candidate.text for candidate in candidates], inputs)
     except checks.SandboxError:
-        return ()  # the checks before this have said that nothing can be run here
+        return ()  # without a sandbox nothing is known of what they do
     for group in groups:
         if len(group.indices) > 1 and group.crashes < len(inputs):
             return tuple(candidates[place] for place in group.indices)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from localfusion.fusion.prompts import LABELS, extend, mark, neutralize, render
+from localfusion.fusion.prompts import LABELS, extend, last_question, mark, neutralize, render
 from localfusion.fusion.style import normalize
 from localfusion.types import Candidate, Message
 
@@ -92,7 +92,7 @@ class Drafts:
 
     def synthesis_prompt(self, notes: str | None, *, has_inline: bool) -> tuple[Message, ...]:
         """Ask for the answer; ``notes``: what the judge has found out before, as data."""
-        asked = next((m.content for m in reversed(self.conversation) if m.role == "user"), "")
+        asked = last_question(self.conversation)
         tail = render(
             "synthesize",
             nonce=self.nonce,
