@@ -8,7 +8,16 @@ AnswerDelta texts are the answer.
 from dataclasses import dataclass, field
 
 from localfusion.errors import FusionError
-from localfusion.types import Analysis, Answer, Candidate, Check, SamplingParams, Status, Verdict
+from localfusion.judging import Analysis, Verdict
+from localfusion.types import (
+    Answer,
+    Candidate,
+    Check,
+    SamplingParams,
+    Status,
+    TokenLogprob,
+    ToolCallDelta,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +133,8 @@ class AnswerStarted(Event):
 class AnswerDelta(Event):
     text: str = ""
     reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

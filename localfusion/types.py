@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from localfusion.judging import Analysis, Judging, TruncatedDraft
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
@@ -12,6 +12,7 @@ Status = Literal["full", "degraded", "single", "panel_only"]
 Stage = Literal["panel", "prefill", "verdict", "analysis", "synthesis"]
 Exit = Literal["consensus", "verdict", "gate", "deadline"]
 Effort = Literal["none", "minimal", "low", "medium", "high"]
+Watches = Literal["panel", "answer", "nothing"]
 CheckOutcome = Literal["passed", "failed", "error", "unavailable"]
 
 NOT_NEEDED: Literal["not_needed"] = "not_needed"
@@ -19,16 +20,100 @@ NOT_NEEDED: Literal["not_needed"] = "not_needed"
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish that the client call one of its functions; ``arguments`` are JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call; the first one of its ``index`` has id and name."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of the conversation, text only."""
+    """One turn of the conversation, text only.
+
+    Attributes:
+        tool_calls: Of an assistant's turn, whose content may then be empty.
+        tool_call_id: Of a tool's turn: the call that its content answers.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the client's; never run here.
+
+    Attributes:
+        parameters: JSON schema of its arguments; None: it takes none.
+        strict: The arguments must obey the schema.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, object] | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The client's functions, and whether the model must call one.
+
+    Attributes:
+        choice: ``required``: it must; with ``only``, that one.
+        parallel: Whether it may call several at once; None: the engine's default.
+    """
+
+    functions: tuple[Function, ...]
+    choice: Literal["auto", "required"] = "auto"
+    only: str | None = None
+    parallel: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and the natural logarithm of its probability, before any schema.
+
+    Attributes:
+        top: The likeliest tokens in its place, without ``top`` of their own.
+    """
+
+    token: str
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+    @property
+    def alternatives(self) -> Mapping[str, float]:
+        """What could have stood here, the token that does included, by its logarithm.
+
+        Of tokens with the same text the likeliest counts: the one that stands here is told twice.
+        """
+        found: dict[str, float] = {}
+        for place in (self, *self.top):
+            found[place.token] = max(place.logprob, found.get(place.token, place.logprob))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """OpenAI's sampling fields; None leaves the engine's default."""
+    """OpenAI's sampling fields; None leaves the engine's default.
+
+    Attributes:
+        logit_bias: Added to the logits of tokens, by their number in the model's tokenizer.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -37,6 +122,7 @@ class SamplingParams:
     seed: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +132,22 @@ class Prompt:
     Attributes:
         schema: JSON schema that the decoder must obey, or None.
         priority: Lower runs first: judge -10, panel 0, prefill 10.
-        top_logprobs: How many of the likeliest tokens to tell for each place, 0 to 20.
+        logprobs: Tell each token's probability, and those of so many likeliest, 0 to 20; None: no.
+        tools: That the model may call.
         effort: How long a reasoning model may think; ``none``: not at all. None: its own default.
             Models that do not reason take no notice.
+        interval: Tokens of a piece of the stream behind the first, where nobody watches each one:
+            every piece costs time that the engine could compute in.
     """
 
     messages: tuple[Message, ...]
     sampling: SamplingParams = SamplingParams()
     schema: Mapping[str, object] | None = None
     priority: int = 0
-    top_logprobs: int = 0
+    logprobs: int | None = None
     effort: Effort | None = None
+    tools: Tools | None = None
+    interval: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +179,15 @@ class Delta:
     """A piece of an engine's stream; the last one alone carries finish_reason and usage.
 
     Attributes:
-        top_logprobs: For each token of this piece, where the prompt asked for them: the likeliest
-            tokens and the natural logarithm of their probability, before any schema.
+        logprobs: Of each token of this piece, where the prompt asked for them.
     """
 
     text: str = ""
     reasoning: str = ""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
-    top_logprobs: tuple[Mapping[str, float], ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +196,24 @@ class Request:
 
     Attributes:
         model: A preset (``demo``, ``localfusion/demo``) or a model's own name.
-        sampling: Reaches the call that writes the answer, never the panel.
+        sampling: Reaches the call that writes the answer, never the panel; so do the next four.
+        schema: JSON schema that the answer must obey.
+        tools: Functions of the client that the answer may call.
+        effort: How long the writing model may think.
+        logprobs: As in ``Prompt``; of single models alone.
         changes: Fields of the preset that this request has otherwise, such as ``policy``.
+        watches: Whose words are read as they come; those of others come in larger pieces.
     """
 
     model: str
     messages: tuple[Message, ...]
     sampling: SamplingParams = SamplingParams()
+    schema: Mapping[str, object] | None = None
+    tools: Tools | None = None
+    effort: Effort | None = None
+    logprobs: int | None = None
     changes: Mapping[str, object] = field(default_factory=dict)
+    watches: Watches = "panel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,77 +281,6 @@ class Candidate:
         return self.is_usable or self.is_partial
 
 
-class _Part(BaseModel):
-    # extra="forbid" puts additionalProperties: false into the schema that the decoder obeys.
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Stance(_Part):
-    model: str
-    stance: str
-
-
-class Contradiction(_Part):
-    topic: str
-    stances: tuple[Stance, ...]
-
-
-class PartialCoverage(_Part):
-    models: tuple[str, ...]
-    point: str
-
-
-class UniqueInsight(_Part):
-    model: str
-    insight: str
-
-
-class Analysis(_Part):
-    """The judge's reading of the drafts in five parts; ``model`` fields hold candidates' names.
-
-    Source: the analysis object of OpenRouter's Fusion (its OpenAPI schema of 2026-08-22).
-    """
-
-    consensus: tuple[str, ...]
-    contradictions: tuple[Contradiction, ...]
-    partial_coverage: tuple[PartialCoverage, ...]
-    unique_insights: tuple[UniqueInsight, ...]
-    blind_spots: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The judge's choice in one token, as probabilities; with those of "none alone" they sum to 1.
-
-    Attributes:
-        probabilities: Of each candidate that was put to the choice, by its index.
-        synthesize: That no draft is good enough alone.
-        agreement: Overlap of the verdicts in both orders, sum of min(p, q), 0 to 1; None where one
-            order was asked for.
-        margin: Between the best two.
-    """
-
-    probabilities: Mapping[int, float]
-    synthesize: float
-    agreement: float | None = None
-    margin: float = 0.0
-
-    @property
-    def choice(self) -> int | None:
-        """Index of the likeliest candidate; None where writing a new answer is likelier."""
-        best = max(self.probabilities, key=lambda index: self.probabilities[index])
-        return best if self.probabilities[best] > self.synthesize else None
-
-
-@dataclass(frozen=True, slots=True)
-class TruncatedDraft:
-    """A draft that did not fit into the judge's window whole; tokens by the judge's tokenizer."""
-
-    index: int
-    kept_tokens: int
-    of: int
-
-
 @dataclass(frozen=True, slots=True)
 class StageTiming:
     """What one stage of a run took: wall seconds and the tokens of all its calls.
@@ -301,24 +331,6 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
-    """Who judged and wrote, and how far that is to be trusted.
-
-    Attributes:
-        in_panel: The judge also was a member: it graded its own drafts.
-        attempts: Calls that were to write the answer; more than 1 after a failure.
-        verdict: None where none was asked for or it was unusable.
-        agreement: How much of the verdict survives a reversed order, 0 to 1, None if not asked.
-    """
-
-    model: str
-    in_panel: bool
-    attempts: int = 1
-    verdict: Verdict | None = None
-    agreement: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What the client gets, and how it came to be.
 
@@ -332,6 +344,8 @@ class Answer:
         stages: In the order in which they ran; their usage sums to ``usage``.
         critical_path: Its seconds sum to ``seconds``.
         seed: Of the request, or drawn; with it the run can be repeated.
+        tool_calls: Functions that the client is to call, instead of or beside the text.
+        logprobs: Of the text's tokens, where they were asked for.
     """
 
     run_id: str
@@ -353,6 +367,8 @@ class Answer:
     critical_path: tuple[Step, ...] = ()
     cost: Cost = field(default_factory=Cost)
     seed: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def lost(self) -> tuple[Candidate, ...]:

@@ -21,7 +21,8 @@ from localfusion.events import (
     RunStarted,
     VerdictCompleted,
 )
-from localfusion.types import NOT_NEEDED, Analysis, Answer, Candidate
+from localfusion.judging import Analysis
+from localfusion.types import NOT_NEEDED, Answer, Candidate
 
 TABLE_WIDTH = 120
 _CONTROLS = {code: None for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}

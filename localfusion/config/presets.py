@@ -66,6 +66,8 @@ class Preset(Section):
     """Model that compares the candidates and writes the answer; may be a member's."""
     fallback_judge: str | None = None
     """A member's model that judges when the judge fails before its first word."""
+    tool_caller: str | None = None
+    """The judge's or a member's model that calls the client's functions; None: the judge."""
     quorum: int | None = Field(default=None, ge=1, le=MAX_CANDIDATES)
     """Usable candidates that start the grace clock; None: all but one, at least two."""
     deadline: Seconds = 300.0
@@ -78,8 +80,9 @@ class Preset(Section):
     """In which the judge reads the drafts; ``fixed``: the panel's, ``random``: by the seed."""
     traces: Literal["keep", "drop"] = "keep"
     """Whether the judge reads the reasoning behind the drafts, as far as it fits."""
-    prefill: bool = True
-    """Let the judge read finished drafts while the panel still works."""
+    prefill: bool | Literal["auto"] = "auto"
+    """Let the judge read drafts while the panel still works; auto: unless both run on the same CPU
+    cores, where that takes from the panel what it saves the judge."""
     agreement: bool = False
     """Ask the judge for its choice in both orders and tell how far they agree."""
     extract: Extract | None = None
@@ -117,6 +120,11 @@ class Preset(Section):
         return drafts + self.analysis_max_tokens + self.answer_max_tokens
 
     @property
+    def caller(self) -> str:
+        """The model that calls the client's functions."""
+        return self.tool_caller or self.judge or self.panel[0].model
+
+    @property
     def models(self) -> tuple[str, ...]:
         """All models that the preset needs, each once, members first."""
         names = [member.model for member in self.panel]
@@ -140,6 +148,11 @@ class Preset(Section):
                 f"{self.fallback_judge} is no member of the panel; name one, for it is loaded "
                 "anyway",
                 "fallback_judge",
+            )
+        if self.tool_caller is not None and self.tool_caller not in self.models:
+            raise misplaced(
+                f"{self.tool_caller} is no judge or member; name one, for it is loaded anyway",
+                "tool_caller",
             )
         if self.policy != "single" and self.judge is None:
             raise ValueError(f"policy {self.policy} needs a judge; add one, or use policy single")

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from localfusion.types import Delta, Message, Prompt
+from localfusion.types import Delta, Message, Prompt, Tools
 
 Phase = Literal[
     "waiting",
@@ -46,6 +46,7 @@ class EngineFacts:
         block_size: Tokens of a block of the prefix cache, which are shared whole or not at all; 0
             where there is no such cache, or nothing is known of it.
         devices: How many of ``device`` it occupies while it works.
+        calls_tools: Whether ``Prompt.tools`` may be sent.
     """
 
     max_model_len: int
@@ -54,6 +55,7 @@ class EngineFacts:
     block_size: int = 0
     devices: int = 1
     device: Device = "engine"
+    calls_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class Engine(Protocol):
         """Stream the answer; ``aclose()`` aborts it."""
         ...
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
         """Count the prompt's tokens with the engine's own chat template applied."""
         ...
 

@@ -34,7 +34,7 @@ from localfusion.errors import (
     OverloadedError,
     RequestError,
 )
-from localfusion.types import Delta, Message, Prompt, SamplingParams
+from localfusion.types import Delta, Message, Prompt, SamplingParams, Tools
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Of a server that does not tell its context length; give ``facts`` to say better."""
@@ -82,7 +82,8 @@ class OpenAIEngine:
         self._model = remote_name or name
         self._base = base_url.rstrip("/")
         self._root = self._base.removesuffix("/v1")
-        self._facts = facts or EngineFacts(DEFAULT_MAX_MODEL_LEN)
+        # Whether its models call functions a server does not tell: it refuses where they do not.
+        self._facts = facts or EngineFacts(DEFAULT_MAX_MODEL_LEN, calls_tools=True)
         self._dialect = wire.Dialect(takes_priority=self._facts.supports_priority)
         try:
             httpx2.URL(self._base)
@@ -219,13 +220,15 @@ class OpenAIEngine:
             self.name, await self._server.text("GET", f"{self._root}/metrics")
         )
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
         """Count with the server's own chat template.
 
         Raises:
             EngineError: code ``count_unsupported`` where it has no ``/tokenize``.
         """
-        body = {"model": self._model, "messages": wire.message_list(messages)}
+        body: dict[str, object] = {"model": self._model, "messages": wire.message_list(messages)}
+        if tools is not None:
+            body["tools"] = wire.tool_list(tools)
         try:
             answer = await self._server.json("POST", f"{self._root}/tokenize", body)
         except EngineError as error:
@@ -242,7 +245,7 @@ class OpenAIEngine:
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         """Stream the answer; see Engine. Closing it closes the connection, so the server aborts."""
         body = wire.request_body(self._model, prompt, self._dialect)
-        reader = wire.ChunkReader(self.name, with_logprobs=prompt.top_logprobs > 0)
+        reader = wire.ChunkReader(self.name, with_logprobs=prompt.logprobs is not None)
         url = f"{self._base}/chat/completions"
         async with aclosing(self._server.events(url, body)) as events:
             async for data in events:

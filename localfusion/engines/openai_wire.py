@@ -13,10 +13,23 @@ from localfusion.errors import (
     OverloadedError,
     RequestError,
 )
-from localfusion.types import Delta, Effort, FinishReason, Message, Prompt, Usage
+from localfusion.types import (
+    Delta,
+    Effort,
+    FinishReason,
+    Message,
+    Prompt,
+    TokenLogprob,
+    ToolCallDelta,
+    Tools,
+    Usage,
+)
 
 MAX_TEXT = 1 << 20
 """Characters of one answer; what is longer is cut, with finish_reason ``length``."""
+
+MAX_TOOL_CALLS = 128
+"""Of one answer."""
 
 NEVER = -9999.0
 """Logarithm of a probability that is zero, as vLLM writes it: JSON knows no infinity."""
@@ -82,13 +95,25 @@ def request_body(model: str, prompt: Prompt, dialect: Dialect) -> dict[str, obje
     if prompt.schema is not None:
         form = {"name": "answer", "strict": True, "schema": dict(prompt.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
-    if prompt.top_logprobs:
-        body |= {"logprobs": True, "top_logprobs": prompt.top_logprobs}
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    if prompt.logprobs is not None:
+        body |= {"logprobs": True, "top_logprobs": prompt.logprobs}
+    if prompt.tools is not None:
+        body |= _tools(prompt.tools)
     if prompt.effort is not None and (prompt.effort != "none" or dialect.takes_no_effort):
         body |= _effort(prompt.effort, dialect)
+    return body | _hints(prompt, dialect)
+
+
+def _hints(prompt: Prompt, dialect: Dialect) -> dict[str, object]:
+    """Return what changes no word of the answer, only when it comes."""
+    hints: dict[str, object] = {}
     if dialect.takes_priority:
-        body["priority"] = prompt.priority
-    return body
+        hints["priority"] = prompt.priority
+    if dialect.is_vllm and prompt.interval > 1:
+        hints["stream_interval"] = prompt.interval
+    return hints
 
 
 def _effort(effort: Effort, dialect: Dialect) -> dict[str, object]:
@@ -101,8 +126,48 @@ def _effort(effort: Effort, dialect: Dialect) -> dict[str, object]:
     return switch | ({"reasoning_effort": effort} if thinks else {})
 
 
-def message_list(messages: Sequence[Message]) -> list[Mapping[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+def _tools(tools: Tools) -> dict[str, object]:
+    body: dict[str, object] = {"tools": tool_list(tools), "tool_choice": tools.choice}
+    if tools.only is not None:
+        body["tool_choice"] = {"type": "function", "function": {"name": tools.only}}
+    if tools.parallel is not None:
+        body["parallel_tool_calls"] = tools.parallel
+    return body
+
+
+def tool_list(tools: Tools) -> list[Mapping[str, object]]:
+    """Return the functions as OpenAI's ``tools``."""
+    listed: list[Mapping[str, object]] = []
+    for function in tools.functions:
+        fields: dict[str, object] = {"name": function.name}
+        if function.description:
+            fields["description"] = function.description
+        if function.parameters is not None:
+            fields["parameters"] = dict(function.parameters)
+        if function.strict is not None:
+            fields["strict"] = function.strict
+        listed.append({"type": "function", "function": fields})
+    return listed
+
+
+def message_list(messages: Sequence[Message]) -> list[Mapping[str, object]]:
+    return [_message(message) for message in messages]
+
+
+def _message(message: Message) -> Mapping[str, object]:
+    fields: dict[str, object] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        fields["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
 
 
 class ChunkReader:
@@ -125,7 +190,7 @@ class ChunkReader:
         self._usage = Usage(calls=1)
 
     def read(self, data: str) -> Delta | None:
-        """Return the event's text, reasoning and logprobs, None if it has none of them.
+        """Return the event's text, reasoning, logprobs and tool calls, None if it has none.
 
         Raises:
             EngineError: it tells of an error, or is not what an OpenAI server sends.
@@ -142,8 +207,16 @@ class ChunkReader:
             self._read_finish_reason(choices[0].get("finish_reason"))
             delta = choices[0].get("delta") or {}
             reasoning = delta.get("reasoning") or delta.get("reasoning_content") or ""
-            logprobs = _top_logprobs(choices[0]) if self._with_logprobs else ()
-            return self._fit(_clean(delta.get("content") or ""), _clean(reasoning), logprobs)
+            logprobs = _logprobs(choices[0]) if self._with_logprobs else ()
+            calls = tuple(_tool_call(call) for call in delta.get("tool_calls") or ())
+            return self._fit(
+                Delta(
+                    _clean(delta.get("content") or ""),
+                    _clean(reasoning),
+                    logprobs=logprobs,
+                    tool_calls=calls,
+                )
+            )
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise malformed(self._engine, "a chunk of another shape") from error
 
@@ -181,34 +254,45 @@ class ChunkReader:
         known = reason if reason in _FINISH_REASONS else "stop"
         self._finish_reason = cast(FinishReason, known)
 
-    def _fit(
-        self, text: str, reasoning: str, logprobs: tuple[Mapping[str, float], ...]
-    ) -> Delta | None:
-        if len(text) + len(reasoning) > self._room:
-            reasoning = reasoning[: self._room]
-            text = text[: self._room - len(reasoning)]
+    def _fit(self, delta: Delta) -> Delta | None:
+        arguments = sum(len(call.arguments) for call in delta.tool_calls)
+        length = len(delta.text) + len(delta.reasoning) + arguments
+        if length > self._room:
+            reasoning = delta.reasoning[: self._room]
+            text = delta.text[: self._room - len(reasoning)]
+            delta = replace(delta, text=text, reasoning=reasoning, tool_calls=())
             self._finish_reason, self.is_done = "length", True
-        self._room -= len(text) + len(reasoning)
-        if not (text or reasoning or logprobs):
-            return None
-        return Delta(text=text, reasoning=reasoning, top_logprobs=logprobs)
+        self._room -= length
+        has_content = delta.text or delta.reasoning or delta.logprobs or delta.tool_calls
+        return delta if has_content else None
 
 
-def _top_logprobs(choice: Mapping[str, Any]) -> tuple[Mapping[str, float], ...]:
+def _tool_call(call: Mapping[str, Any]) -> ToolCallDelta:
+    function = call.get("function") or {}
+    index = int(call.get("index") or 0)
+    if not 0 <= index < MAX_TOOL_CALLS:
+        raise ValueError(index)
+    return ToolCallDelta(
+        index=index,
+        id=_clean(call.get("id") or ""),
+        name=_clean(function.get("name") or ""),
+        arguments=_clean(function.get("arguments") or ""),
+    )
+
+
+def _logprobs(choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
     places = (choice.get("logprobs") or {}).get("content") or ()
-    return tuple(_alternatives(place) for place in places)
-
-
-def _alternatives(place: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return what could have stood in a place, the token that does included.
-
-    Of tokens with the same text the likeliest counts: the one that stands there is told twice.
-    """
-    found: dict[str, float] = {}
-    for token in (place, *(place.get("top_logprobs") or ())):
-        text, logprob = _clean(token["token"]), _logprob(token["logprob"])
-        found[text] = max(logprob, found.get(text, logprob))
-    return found
+    return tuple(
+        TokenLogprob(
+            _clean(place["token"]),
+            _logprob(place["logprob"]),
+            tuple(
+                TokenLogprob(_clean(other["token"]), _logprob(other["logprob"]))
+                for other in place.get("top_logprobs") or ()
+            ),
+        )
+        for place in places
+    )
 
 
 def _logprob(value: float) -> float:

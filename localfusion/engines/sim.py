@@ -35,7 +35,7 @@ from localfusion.errors import (
     EngineUnavailableError,
     OverloadedError,
 )
-from localfusion.types import Delta, Message, Prompt, Usage
+from localfusion.types import Delta, Message, Prompt, Tools, Usage
 
 __all__ = ["DEFAULT_TEXT", "Script", "SimEngine", "SimFailure"]
 
@@ -96,9 +96,11 @@ class SimEngine:
         profile: How fast; None: everything at once, with room for 256 requests.
         failure: How calls fail; a function decides for each prompt, None: not.
         reasoning: Said before the text, as reasoning, unless the prompt's effort is ``none``.
-        verdict: Probabilities of the first token where a prompt asks for ``top_logprobs``; of that
+        verdict: Probabilities of the first token where a prompt asks for ``logprobs``; of that
             answer the likeliest is all. None, or a function that returns none: the script is said,
             each token with probability 1.
+        calls_tools: Call the first function that is offered, unless the last turn is a result; one
+            that must be called always is. Arguments are the smallest that obey its schema.
 
     Attributes:
         calls: The prompts, in order of arrival.
@@ -119,6 +121,7 @@ class SimEngine:
         failure: FailurePlan | None = None,
         reasoning: str = "",
         verdict: Verdict | None = None,
+        calls_tools: bool = False,
         max_model_len: int = 4096,
     ) -> None:
         profile = profile or SimProfile()
@@ -127,7 +130,7 @@ class SimEngine:
         self.name = name
         self.calls: list[Prompt] = []
         self.aborts = 0
-        self._speaker = SimSpeaker(text, reasoning, verdict)
+        self._speaker = SimSpeaker(text, reasoning, verdict, calls_tools)
         self._delay = delay
         self._failure = failure
         self._facts = EngineFacts(
@@ -137,6 +140,7 @@ class SimEngine:
             block_size=profile.block_size if profile.caches_prefixes else 0,
             devices=profile.devices,
             device=profile.device,
+            calls_tools=True,
         )
         self._scheduler = SimScheduler(profile)
         self._down: str | None = None
@@ -236,15 +240,15 @@ class SimEngine:
         self._require_life()
         return self._scheduler.stats
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
-        return len(render(messages))
+    async def count_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
+        return len(render(messages, tools))
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         """Stream the script; see Engine."""
         self.calls.append(prompt)
         failure = self._failure(prompt) if callable(self._failure) else self._failure
         self._admit(failure)
-        tokens = render(prompt.messages)
+        tokens = render(prompt.messages, prompt.tools)
         reply = self._reply(prompt, len(tokens))
         sequence = self._scheduler.submit(
             tokens,

@@ -22,7 +22,18 @@ from localfusion.errors import (
     ModelNotFoundError,
     RequestError,
 )
-from localfusion.types import Delta, Effort, Message, Prompt, SamplingParams, Usage
+from localfusion.types import (
+    Delta,
+    Effort,
+    Function,
+    Message,
+    Prompt,
+    SamplingParams,
+    ToolCall,
+    ToolCallDelta,
+    Tools,
+    Usage,
+)
 
 ASGIMessage = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[ASGIMessage]]
@@ -115,9 +126,33 @@ async def render_metrics(engine: SimEngine) -> str:
 
 def _read_messages(body: Mapping[str, Any]) -> tuple[Message, ...]:
     try:
-        return tuple(Message(m["role"], m["content"]) for m in body["messages"])
+        return tuple(_read_message(message) for message in body["messages"])
     except (KeyError, TypeError) as error:
         raise RequestError("messages: a list of role and content is needed") from error
+
+
+def _read_message(fields: Mapping[str, Any]) -> Message:
+    calls = tuple(
+        ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+        for call in fields.get("tool_calls") or ()
+    )
+    return Message(fields["role"], fields["content"], calls, fields.get("tool_call_id"))
+
+
+def _read_tools(body: Mapping[str, Any]) -> Tools | None:
+    listed = [tool["function"] for tool in body.get("tools") or ()]
+    functions = tuple(
+        Function(f["name"], f.get("description") or "", f.get("parameters"), f.get("strict"))
+        for f in listed
+    )
+    choice = body.get("tool_choice", "auto")
+    if not functions or choice == "none":
+        return None
+    only = choice["function"]["name"] if isinstance(choice, dict) else None
+    is_forced = only is not None or choice == "required"
+    return Tools(
+        functions, "required" if is_forced else "auto", only, body.get("parallel_tool_calls")
+    )
 
 
 def _read_prompt(body: Mapping[str, Any]) -> Prompt:
@@ -134,8 +169,9 @@ def _read_prompt(body: Mapping[str, Any]) -> Prompt:
         sampling,
         schema=form.get("json_schema", {}).get("schema"),
         priority=body.get("priority", 0),
-        top_logprobs=body.get("top_logprobs", 0) if body.get("logprobs") else 0,
+        logprobs=body.get("top_logprobs", 0) if body.get("logprobs") else None,
         effort=_read_effort(body),
+        tools=_read_tools(body),
     )
 
 
@@ -216,7 +252,11 @@ class _EventStream:
         self._is_open = False
 
     async def send_delta(self, delta: Delta) -> None:
-        part = {"content": delta.text} if delta.text else {"reasoning": delta.reasoning}
+        part: dict[str, object] = {"reasoning": delta.reasoning}
+        if delta.text:
+            part = {"content": delta.text}
+        elif delta.tool_calls:
+            part = {"tool_calls": [_call_body(call) for call in delta.tool_calls]}
         if delta.finish_reason is not None:
             part = {"content": ""}
         choice: dict[str, object] = {"index": 0, "delta": part}
@@ -250,17 +290,22 @@ class _EventStream:
         await self.send_data(json.dumps(body))
 
 
+def _call_body(call: ToolCallDelta) -> dict[str, object]:
+    function = {"arguments": call.arguments} | ({"name": call.name} if call.name else {})
+    first = {"id": call.id, "type": "function"} if call.id else {}
+    return {"index": call.index, **first, "function": function}
+
+
 def _logprobs_body(delta: Delta) -> dict[str, object] | None:
-    if not delta.top_logprobs:
+    if not delta.logprobs:
         return None
-    said = delta.text or delta.reasoning
     places = [
         {
-            "token": said,
-            "logprob": place[said],
-            "top_logprobs": [{"token": token, "logprob": value} for token, value in place.items()],
+            "token": place.token,
+            "logprob": place.logprob,
+            "top_logprobs": [{"token": t.token, "logprob": t.logprob} for t in place.top],
         }
-        for place in delta.top_logprobs
+        for place in delta.logprobs
     ]
     return {"content": places}
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from localfusion.engines.openai_wire import NEVER
 from localfusion.engines.sim_schema import minimal_instance
 from localfusion.errors import RequestError
-from localfusion.types import Delta, FinishReason, Message, Prompt
+from localfusion.types import (
+    Delta,
+    FinishReason,
+    Function,
+    Message,
+    Prompt,
+    TokenLogprob,
+    ToolCallDelta,
+    Tools,
+)
 
 Script = str | Sequence[str] | Callable[[Prompt], str]
 Verdict = Mapping[str, float] | Callable[[Prompt], Mapping[str, float]]
@@ -26,11 +35,17 @@ def tokenize(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def render(messages: Sequence[Message]) -> list[str]:
+def render(messages: Sequence[Message], tools: Tools | None = None) -> list[str]:
     """Return the prompt's tokens with the simulation's chat template applied."""
     tokens: list[str] = []
+    for function in tools.functions if tools else ():
+        schema = json.dumps(function.parameters) if function.parameters else ""
+        tokens += ["<tool>", *tokenize(f"{function.name} {function.description} {schema}"), "<end>"]
     for message in messages:
-        tokens += [f"<{message.role}>", *tokenize(message.content), "<end>"]
+        tokens += [f"<{message.role}>", *tokenize(message.content)]
+        for call in message.tool_calls:
+            tokens += ["<call>", *tokenize(f"{call.name} {call.arguments}")]
+        tokens.append("<end>")
     return [*tokens, "<assistant>"]
 
 
@@ -40,14 +55,16 @@ class SimReply:
 
     Attributes:
         verdict: Probabilities of the first token of the text; None: it is certain, as all others.
-        top_logprobs: How many of the likeliest tokens are told for each place.
+        logprobs: How many of the likeliest tokens are told for each place; None: nothing is told.
+        call: The function that is called with the tokens as its arguments, None: they are text.
     """
 
     tokens: Sequence[str]
     reasoning_tokens: int
     finish_reason: FinishReason
     verdict: Mapping[str, float] | None = None
-    top_logprobs: int = 0
+    logprobs: int | None = None
+    call: str | None = None
 
     @property
     def wanted(self) -> int:
@@ -55,19 +72,27 @@ class SimReply:
 
     def delta(self, index: int) -> Delta:
         token = self.tokens[index]
-        logprobs = (self._logprobs(index),) if self.top_logprobs else ()
         if index < self.reasoning_tokens:
-            return Delta(reasoning=token, top_logprobs=logprobs)
-        return Delta(text=token, top_logprobs=logprobs)
+            return Delta(reasoning=token, logprobs=self._logprobs(index))
+        if self.call is None:
+            return Delta(text=token, logprobs=self._logprobs(index))
+        if index > self.reasoning_tokens:
+            return Delta(tool_calls=(ToolCallDelta(0, arguments=token),))
+        return Delta(tool_calls=(ToolCallDelta(0, f"call-{self.call}", self.call, token),))
 
-    def _logprobs(self, index: int) -> Mapping[str, float]:
-        if self.verdict is None or index != self.reasoning_tokens:
-            return {self.tokens[index]: 0.0}
-        likeliest = sorted(self.verdict.items(), key=lambda entry: -entry[1])
-        return {
-            token: math.log(probability) if probability > 0 else NEVER
-            for token, probability in likeliest[: self.top_logprobs]
-        }
+    def _logprobs(self, index: int) -> tuple[TokenLogprob, ...]:
+        if self.logprobs is None:
+            return ()
+        said = self.tokens[index]
+        verdict = self.verdict if index == self.reasoning_tokens else None
+        likeliest = sorted((verdict or {said: 1.0}).items(), key=lambda entry: -entry[1])
+        top = [TokenLogprob(token, _log(probability)) for token, probability in likeliest]
+        logprob = next((place.logprob for place in top if place.token == said), NEVER)
+        return (TokenLogprob(said, logprob, tuple(top[: self.logprobs])),)
+
+
+def _log(probability: float) -> float:
+    return math.log(probability) if probability > 0 else NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +102,7 @@ class SimSpeaker:
     text: Script
     reasoning: str = ""
     verdict: Verdict | None = None
+    calls_tools: bool = False
 
     def reply(self, prompt: Prompt, *, call: int, room: int) -> SimReply:
         """Return what is said in the ``call``-th call, in at most ``room`` tokens.
@@ -86,19 +112,34 @@ class SimSpeaker:
         """
         limit = min(prompt.sampling.max_tokens or room, room)  # vLLM 0.32 cuts it too
         thoughts = [] if prompt.effort == "none" else tokenize(self.reasoning)
-        verdict = self._verdict(prompt) if prompt.top_logprobs else None
-        if verdict:
+        verdict = self._verdict(prompt) if prompt.logprobs is not None else None
+        function = self._function(prompt)
+        if function is not None:
+            words = tokenize(_obey(function.parameters or {"type": "object"}))
+        elif verdict:
             words = [max(verdict, key=lambda token: verdict[token])]
         else:
             words = tokenize(self._words(prompt, call))
         tokens = [*thoughts, *words]
+        end: FinishReason = "stop" if function is None else "tool_calls"
         return SimReply(
             tokens[:limit],
             min(len(thoughts), limit),
-            "length" if len(tokens) > limit else "stop",
+            "length" if len(tokens) > limit else end,
             verdict or None,
-            prompt.top_logprobs,
+            prompt.logprobs,
+            None if function is None else function.name,
         )
+
+    def _function(self, prompt: Prompt) -> Function | None:
+        """Return the function that is called: the one that must be, or the first that may be."""
+        tools = prompt.tools
+        if tools is None:
+            return None
+        if tools.choice == "required":
+            return next(f for f in tools.functions if tools.only in (None, f.name))
+        has_result = prompt.messages[-1].role == "tool"
+        return tools.functions[0] if self.calls_tools and not has_result else None
 
     def _verdict(self, prompt: Prompt) -> Mapping[str, float] | None:
         return self.verdict(prompt) if callable(self.verdict) else self.verdict

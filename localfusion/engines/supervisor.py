@@ -37,7 +37,7 @@ from localfusion.errors import (
     EngineError,
     EngineUnavailableError,
 )
-from localfusion.types import Delta, Message, Prompt
+from localfusion.types import Delta, Message, Prompt, Tools
 
 __all__ = ["DEFAULT", "REMOTE", "SupervisedEngine", "Supervision"]
 
@@ -130,9 +130,9 @@ class SupervisedEngine:
                     began = None
                     yield delta
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
         with self._calling():
-            return await self._engine.count_tokens(messages)
+            return await self._engine.count_tokens(messages, tools)
 
     @contextmanager
     def _calling(self) -> Iterator[None]:

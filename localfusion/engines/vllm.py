@@ -21,6 +21,7 @@ from localfusion.engines.process import POLL_SECONDS, ChildProcess, Command
 from localfusion.engines.rundir import temporary_folder
 from localfusion.engines.vllm_command import (
     MODULES,
+    TOOL_PARSER,
     Places,
     command_line,
     environment,
@@ -35,7 +36,7 @@ from localfusion.errors import (
     FusionError,
 )
 from localfusion.placement import Slot
-from localfusion.types import Delta, Message, Prompt
+from localfusion.types import Delta, Message, Prompt, Tools
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class VLLMEngine:
                 slot.max_model_len,
                 devices=len(slot.devices or slot.cores) or 1,
                 device="gpu" if slot.devices else "cpu",
+                calls_tools=TOOL_PARSER in options,
             ),
             idle_timeout=IDLE_SECONDS,
         )
@@ -268,9 +270,9 @@ class VLLMEngine:
         self._require_ready()
         return self._client.generate(prompt)
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
         self._require_ready()
-        return await self._client.count_tokens(messages)
+        return await self._client.count_tokens(messages, tools)
 
     async def stats(self) -> EngineStats:
         self._require_ready()

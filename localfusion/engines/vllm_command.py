@@ -19,6 +19,9 @@ MODULES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.launchers.api
 PLUGIN = "localfusion"
 """Entry point of sleep_plugin.py; vLLM loads a plugin with routes only when it is named."""
 
+TOOL_PARSER = "tool_call_parser"
+"""vLLM's option that names how a model writes its calls; without it it is offered no function."""
+
 _CPU_SERVER = Path(__file__).with_name("cpu_server.py")
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_HOME", "USER")
@@ -98,6 +101,8 @@ def command_line(
             arguments["enable-sleep-mode"] = True
     else:
         arguments["enforce-eager"] = True
+    if TOOL_PARSER in options:
+        arguments["enable-auto-tool-choice"] = True
     arguments |= {
         key.replace("_", "-"): value
         for key, value in options.items()

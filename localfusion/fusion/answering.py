@@ -9,17 +9,17 @@ from localfusion.errors import FusionError, JudgeError
 from localfusion.events import AnswerDelta, AnswerStarted, CandidateChecked, Event
 from localfusion.fusion.calls import DEADLINE, Calls, Reading, Tell
 from localfusion.fusion.judge.inline import InlineAnalysis
+from localfusion.judging import Analysis, Judging, TruncatedDraft
 from localfusion.types import (
-    Analysis,
     Answer,
     Candidate,
     Check,
     Delta,
     Exit,
     FinishReason,
-    Judging,
     Status,
-    TruncatedDraft,
+    TokenLogprob,
+    ToolCall,
 )
 
 Joules = Callable[[], float | None]
@@ -63,6 +63,8 @@ class Answering:
     _exit: Exit | None = None
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
+    _logprobs: list[TokenLogprob] = field(default_factory=list)
+    _tool_calls: dict[int, ToolCall] = field(default_factory=dict)
     _finish_reason: FinishReason = "stop"
     _joules_before: float | None = field(init=False)
 
@@ -108,7 +110,7 @@ class Answering:
 
         async def tell(delta: Delta) -> bool:
             text = delta.text if inline is None else inline.feed(delta.text)
-            await self._say(text, delta.reasoning)
+            await self._say(replace(delta, text=text))
             return most is None or len(self._text) < most
 
         try:
@@ -123,22 +125,35 @@ class Answering:
             self._wholeness, self._exit = Wholeness(status, DEADLINE), "deadline"
             self._finish_reason = "length"
         else:
-            await self._say("" if inline is None else inline.end(), "")
+            await self._say(Delta("" if inline is None else inline.end()))
             self._finish_reason = reading.finish_reason
 
     async def replay(self, candidate: Candidate, wholeness: Wholeness, exit_: Exit | None) -> None:
         """Give a stored candidate, at once and word for word."""
         self._model, self._wholeness, self._exit = candidate.model, wholeness, exit_
         self._finish_reason = "stop" if candidate.finish_reason == "stop" else "length"
-        await self._say(candidate.text, candidate.reasoning)
+        await self._say(Delta(candidate.text, candidate.reasoning))
 
-    async def _say(self, text: str, reasoning: str) -> None:
-        if not (text or reasoning):
+    async def _say(self, delta: Delta) -> None:
+        if not (delta.text or delta.reasoning or delta.tool_calls):
             return
         await self._begin()
-        self._text.append(text)
-        self._reasoning.append(reasoning)
-        await self.emit(AnswerDelta(text=text, reasoning=reasoning))
+        self._text.append(delta.text)
+        self._reasoning.append(delta.reasoning)
+        self._logprobs += delta.logprobs
+        for piece in delta.tool_calls:
+            known = self._tool_calls.get(piece.index, ToolCall("", "", ""))
+            self._tool_calls[piece.index] = ToolCall(
+                known.id or piece.id, known.name or piece.name, known.arguments + piece.arguments
+            )
+        await self.emit(
+            AnswerDelta(
+                text=delta.text,
+                reasoning=delta.reasoning,
+                tool_calls=delta.tool_calls,
+                logprobs=delta.logprobs,
+            )
+        )
 
     async def _begin(self) -> None:
         if self.has_begun:
@@ -179,6 +194,8 @@ class Answering:
             critical_path=calls.ledger.critical_path(seconds),
             cost=calls.ledger.cost(facts, self.rates, self._spent()),
             seed=self.seed,
+            tool_calls=tuple(call for _, call in sorted(self._tool_calls.items())),
+            logprobs=tuple(self._logprobs),
         )
 
     def _spent(self) -> float | None:

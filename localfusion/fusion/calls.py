@@ -9,11 +9,23 @@ from dataclasses import dataclass, field, replace
 from localfusion.engines.base import Engine
 from localfusion.errors import ASLEEP, EngineError, EngineTimeoutError, EngineUnavailableError
 from localfusion.fusion.ledger import Ledger
-from localfusion.types import Delta, FinishReason, Message, Prompt, SamplingParams, Usage
+from localfusion.types import (
+    Delta,
+    FinishReason,
+    Message,
+    Prompt,
+    SamplingParams,
+    TokenLogprob,
+    Tools,
+    Usage,
+    Watches,
+)
 
 MIN_ROOM = 16
 """Tokens of answer that must fit behind a prompt; below, the prompt counts as too long."""
 DEADLINE = "deadline_exceeded"
+INTERVAL = 16
+"""Tokens of a piece where nobody reads along; a straggler that is cut loses at most so many."""
 
 Tell = Callable[[Delta], Awaitable[bool]]
 """Takes a delta; False: that was enough, and the call is ended."""
@@ -31,7 +43,7 @@ class Reading:
     first: float | None = None
     finish_reason: FinishReason = "stop"
     usage: Usage = field(default_factory=lambda: Usage(calls=1))
-    top_logprobs: Mapping[str, float] | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     _text: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
 
@@ -40,8 +52,7 @@ class Reading:
         self._reasoning.append(delta.reasoning)
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.usage = delta.usage or self.usage
-        if self.top_logprobs is None and delta.top_logprobs:
-            self.top_logprobs = delta.top_logprobs[0]
+        self.logprobs += delta.logprobs
         if self.first is None:
             self.first = now
 
@@ -66,6 +77,10 @@ class Calls:
         counts: Tokens of the conversation for each model that could count them.
         seed: The request's; all others are derived from it.
         deadline: Seconds after which the run must have ended.
+        watches: Whose words the client reads as they come.
+
+    Attributes:
+        panel_interval: Tokens of a piece of a candidate, and ``answer_interval`` of the answer.
     """
 
     def __init__(
@@ -74,15 +89,18 @@ class Calls:
         counts: Mapping[str, int],
         seed: int,
         deadline: float,
+        watches: Watches = "panel",
     ) -> None:
         self.engines = engines
         self.counts = counts
         self.ledger = Ledger()
-        self._counted: dict[tuple[str, tuple[Message, ...]], int | None] = {}
+        self._counted: dict[tuple[str, tuple[Message, ...], bool], int | None] = {}
         self._seed = seed
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self.deadline = deadline
+        self.panel_interval = 1 if watches == "panel" else INTERVAL
+        self.answer_interval = INTERVAL if watches == "nothing" else 1
 
     @property
     def now(self) -> float:
@@ -112,15 +130,17 @@ class Calls:
             caps.append(self.engines[model].facts.max_model_len - count)
         return replace(sampling, max_tokens=min((c for c in caps if c is not None), default=None))
 
-    async def count(self, model: str, messages: Sequence[Message]) -> int | None:
+    async def count(
+        self, model: str, messages: Sequence[Message], tools: Tools | None = None
+    ) -> int | None:
         """Count a prompt's tokens; None where the engine cannot count, or not before it is asked.
 
         Raises:
             EngineUnavailableError: it is not there.
         """
-        key = (model, tuple(messages))
+        key = (model, tuple(messages), tools is not None)  # a run has one set of tools
         if key not in self._counted:
-            self._counted[key] = await count_tokens(self.engines[model], messages)
+            self._counted[key] = await count_tokens(self.engines[model], messages, tools)
         return self._counted[key]
 
     async def stream(self, model: str, prompt: Prompt) -> AsyncGenerator[Delta, None]:
@@ -134,9 +154,22 @@ class Calls:
             self.ledger.call(model, began, self.now)
 
     async def read(
-        self, model: str, prompt: Prompt, reading: Reading, tell: Tell | None = None
+        self,
+        model: str,
+        prompt: Prompt,
+        reading: Reading,
+        tell: Tell | None = None,
+        *,
+        deltas: AsyncGenerator[Delta, None] | None = None,
     ) -> None:
         """Read a call to its end, or until ``tell`` has enough, within the run's deadline.
+
+        Args:
+            model: Who is called.
+            prompt: With what.
+            reading: Takes what comes.
+            tell: Hears of it.
+            deltas: The call, where it has begun already.
 
         Raises:
             EngineError, RequestError, OverloadedError: the engine failed.
@@ -146,11 +179,11 @@ class Calls:
         try:
             async with (
                 asyncio.timeout_at(self.at(self.deadline)),
-                aclosing(self.stream(model, prompt)) as deltas,
+                aclosing(deltas or self.stream(model, prompt)) as stream,
             ):
-                async for delta in deltas:
+                async for delta in stream:
                     reading.add(delta, self.now)
-                    if tell is None or not (delta.text or delta.reasoning):
+                    if tell is None or not (delta.text or delta.reasoning or delta.tool_calls):
                         continue
                     if not await tell(delta):
                         await self._end_early(model, prompt, reading)
@@ -167,14 +200,16 @@ class Calls:
         reading.finish_reason = "length"
 
 
-async def count_tokens(engine: Engine, messages: Sequence[Message]) -> int | None:
+async def count_tokens(
+    engine: Engine, messages: Sequence[Message], tools: Tools | None = None
+) -> int | None:
     """Count a prompt's tokens; None where the engine cannot count, or not before it is asked.
 
     Raises:
         EngineUnavailableError: it is not there.
     """
     try:
-        return await engine.count_tokens(messages)
+        return await engine.count_tokens(messages, tools)
     except EngineUnavailableError as error:
         if error.code == ASLEEP:
             return None

@@ -22,8 +22,9 @@ from localfusion.fusion.answering import Answering, Joules
 from localfusion.fusion.calls import MIN_ROOM, Calls, count_tokens
 from localfusion.fusion.changes import changed, check_policy
 from localfusion.fusion.judge.pace import JudgePace
-from localfusion.fusion.policies import POLICIES, members_of
+from localfusion.fusion.policies import answer_to, members_of
 from localfusion.fusion.run import Run
+from localfusion.fusion.turns import as_text
 from localfusion.types import Answer, Request, Stage
 
 EVENT_BUFFER = 1024
@@ -152,7 +153,7 @@ class Fusion:
                 observer(event)
             events.put_nowait(event)
 
-        calls = Calls(engines, counts, seed, preset.deadline)
+        calls = Calls(engines, counts, seed, preset.deadline, request.watches)
         answering = Answering(
             uuid.uuid4().hex,
             name,
@@ -188,6 +189,8 @@ def _calls_at_once(preset: Preset) -> list[str]:
     calls += [m.model for m in preset.panel if m.model not in calls]
     if preset.judge is not None and (preset.prefill or preset.judge not in calls):
         calls.append(preset.judge)
+    if preset.tool_caller is not None and preset.tool_caller not in calls:
+        calls.append(preset.tool_caller)
     return calls
 
 
@@ -198,11 +201,12 @@ async def _count(preset: Preset, request: Request, engines: Mapping[str, Engine]
         ContextLengthError: one of them cannot hold it.
         EngineUnavailableError: one is still starting, or every member is gone.
     """
+    conversation = as_text(request.messages)
     down: dict[str, EngineUnavailableError] = {}
 
     async def try_count(model: str) -> int | None:
         try:
-            return await count_tokens(engines[model], request.messages)
+            return await count_tokens(engines[model], conversation)
         except EngineUnavailableError as error:
             down[model] = error
             return None
@@ -236,7 +240,7 @@ async def _drive(run: Run, answering: Answering, pace: JudgePace) -> None:
         )
     )
     try:
-        answer = await POLICIES[preset.policy](run, **preset.options)
+        answer = await answer_to(run)
     except FusionError as error:
         await answering.emit(RunFailed(error=error))
     else:

@@ -44,6 +44,7 @@ def plan_calls(
                 seed=seed + sample,
             )
             capped = calls.capped(member.model, sampling, count, max_tokens)
-            prompt = Prompt(perturb(messages, member.perturb), capped, effort=member.effort)
+            asked = perturb(messages, member.perturb)
+            prompt = Prompt(asked, capped, effort=member.effort, interval=calls.panel_interval)
             planned.append(Call(first + len(planned), member.model, prompt, count or 0))
     return planned

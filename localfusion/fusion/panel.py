@@ -228,7 +228,9 @@ class _Growing:
     def add(self, delta: Delta) -> None:
         self._text.append(delta.text)
         self._reasoning.append(delta.reasoning)
-        self._tokens += bool(delta.text or delta.reasoning)
+        if delta.text or delta.reasoning:
+            # The first piece is one token, for it comes at once.
+            self._tokens += self.call.prompt.interval if self._tokens else 1
         self._told = delta.usage or self._told
         changes: dict[str, object] = {}
         if delta.text and self._candidate.first_token_seconds is None:

@@ -4,7 +4,7 @@ Keyword-only parameters are a policy's options, set in a preset and checked at s
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -356,3 +356,22 @@ POLICIES: Mapping[str, Policy] = {
     "layered": layered,
     "auto": auto,
 }
+
+
+async def answer_to(run: Run) -> Answer:
+    """Answer a request by its preset's policy, except where it calls the client's functions.
+
+    Where a function must be called, one model does it alone. Where it may be, that model begins:
+    if it calls one, that is the answer; if it writes text, that is a draft of the panel, and
+    whoever writes the answer from the drafts may still call.
+    """
+    tools, policy = run.request.tools, POLICIES[run.preset.policy]
+    if tools is None or run.preset.policy == "single":
+        return await policy(run, **run.preset.options)
+    if tools.choice == "required":
+        return await run.call_tools()
+    async with aclosing(await run.open()) as opening:
+        if opening.calls_tools:
+            return await run.call_tools(opening)
+        run.opening = opening
+        return await policy(run, **run.preset.options)

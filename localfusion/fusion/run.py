@@ -25,20 +25,16 @@ from localfusion.fusion.judge.judge import judge_code
 from localfusion.fusion.judge.pace import JudgePace
 from localfusion.fusion.judge.seat import Seat
 from localfusion.fusion.members import plan_calls
+from localfusion.fusion.opening import Opening
 from localfusion.fusion.panel import Call, Emit, Enough, Panel, Settled, ask_panel, never, nobody
 from localfusion.fusion.prompts import last_question
 from localfusion.fusion.routing import DEFAULT_RULES, Routing, Rules, route
+from localfusion.fusion.schema import checked, obeys
+from localfusion.fusion.solo import TOOL_TURN, Solo
+from localfusion.fusion.turns import as_text
 from localfusion.fusion.verify import alike, check_all
-from localfusion.types import (
-    Analysis,
-    Answer,
-    Candidate,
-    Exit,
-    Prompt,
-    Request,
-    Usage,
-    Verdict,
-)
+from localfusion.judging import Analysis, Verdict
+from localfusion.types import Answer, Candidate, Exit, Request, Usage
 
 T = TypeVar("T")
 
@@ -49,6 +45,7 @@ class Run:
     Attributes:
         request: With a seed.
         preset: With the request's changes.
+        opening: An answer that has begun as text and becomes a draft of the next panel.
         is_settled: The panel was cut because the others could change nothing more.
     """
 
@@ -58,11 +55,14 @@ class Run:
         self.request = request
         self.preset = preset
         self.is_settled = False
+        self.opening: Opening | None = None
+        self._conversation = as_text(request.messages)
         self._calls = calls
         self._answering = answering
         self._pace = pace
         self._emit: Emit = answering.emit
-        self._seat = Seat(calls, preset, request, answering)
+        self._seat = Seat(calls, preset, request, self._conversation, answering)
+        self._solo = Solo(calls, request, self._conversation, answering)
         self._analysis_failure: str | None = None
 
     # The verbs.
@@ -92,7 +92,7 @@ class Run:
         """
         members = self.preset.panel if members is None else members
         first = len(self._answering.candidates)
-        messages = self._seat.blank().referring(references) if references else self.request.messages
+        messages = self._seat.blank().referring(references) if references else self._conversation
         calls = plan_calls(
             self._calls,
             members,
@@ -101,6 +101,8 @@ class Run:
             max_tokens=self.preset.panel_max_tokens,
             is_counted=not references,
         )
+        if self.opening is not None:
+            calls = self.opening.join(calls)
         reserve = self._pace.reserve(self._calls.deadline)
         enough = Enough(
             quorum=self._quorum(len(calls)),
@@ -216,20 +218,24 @@ class Run:
 
     async def write(self) -> Answer:
         """Let the panel's one model answer the conversation as it is."""
-        model = self.preset.panel[0].model
-        count = self._calls.counts.get(model)
-        sampling = self._calls.capped(model, self.request.sampling, count, None)
-        prompt = Prompt(self.request.messages, sampling)
-        answering, reading = self._answering, Reading()
-        began = self._calls.now
-        try:
-            async with answering.writing(model, Wholeness("single"), reading) as tell:
-                await self._calls.read(model, prompt, reading, tell)
-        finally:
-            first = None if reading.first is None else reading.first - began
-            self._calls.ledger.stage("synthesis", self._calls.now - began, reading.usage, first)
-            self._calls.ledger.wait("synthesis", self._calls.now - began)
-        return await answering.answer()
+        return await self._solo.speak(self.preset.panel[0].model, Wholeness("single"))
+
+    async def open(self) -> Opening:
+        """Let the model that calls functions begin, with the functions before it.
+
+        Raises:
+            FusionError: it failed.
+        """
+        return await self._solo.open(self.preset.caller)
+
+    async def call_tools(self, opening: Opening | None = None) -> Answer:
+        """Let one model call the client's functions: calls are never voted on or merged.
+
+        Args:
+            opening: It has begun; None: it begins now.
+        """
+        whole = Wholeness("single", TOOL_TURN)
+        return await self._solo.speak(self.preset.caller, whole, opening)
 
     async def choose(
         self,
@@ -254,6 +260,12 @@ class Run:
             whole = Wholeness("panel_only", reason)
         elif alone:
             whole = Wholeness("single", reason)
+        if not obeys(candidate.text, self.request.schema):
+            raise JudgeError(
+                "the judge gave no answer, and no candidate has the form that response_format "
+                "asks for",
+                code=reason or "judge_upstream_error",
+            )
         await self._answering.replay(candidate, whole, exit)
         return await self._answering.answer()
 
@@ -268,12 +280,12 @@ class Run:
         """Tell the kind of the request, and how its answers are found where they can be."""
         wanted = self.preset.extract
         extract = None if wanted is None else Extractor(wanted.kind, wanted.pattern)
-        return route(self.request.messages, extract=extract, rules=rules)
+        return route(self._conversation, extract=extract, rules=rules)
 
     @property
     def question(self) -> str:
         """The last user turn."""
-        return last_question(self.request.messages)
+        return last_question(self._conversation)
 
     @property
     def quorum(self) -> int:
@@ -292,6 +304,8 @@ class Run:
     def can_replay(self, candidate: Candidate) -> bool:
         """Whether a candidate's text is what the request allows as an answer, word for word."""
         asked = self.request.sampling
+        if not obeys(candidate.text, self.request.schema):
+            return False
         is_short = asked.max_tokens is None or (
             candidate.usage.completion_tokens <= asked.max_tokens
         )
@@ -299,8 +313,12 @@ class Run:
         return is_whole and is_short and not any(s in candidate.text for s in asked.stop)
 
     def best(self, candidates: Sequence[Candidate]) -> Candidate:
-        """Pick the first finished in the preset's order, else the first: never the longest."""
-        by_index = sorted(candidates, key=lambda candidate: candidate.index)
+        """Pick the first finished in the preset's order, else the first: never the longest.
+
+        Where the answer must have a form, one that has it comes first.
+        """
+        schema = self.request.schema
+        by_index = sorted(candidates, key=lambda c: (not obeys(c.text, schema), c.index))
         whole = [c for c in by_index if c.is_usable and c.finish_reason == "stop"]
         return next(iter(whole or [c for c in by_index if c.text.strip()]))
 
@@ -331,9 +349,11 @@ class Run:
                 reader.see(event)
             await self._emit(event)
 
+        opening, self.opening = self.opening, None
+        stream = self._calls.stream if opening is None else opening.before(self._calls.stream)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(reader.run()) if reader is not None else None
-            panel = await ask_panel(calls, enough, self._calls.stream, emit)
+            panel = await ask_panel(calls, enough, stream, emit)
             if reading is not None:
                 reading.cancel()  # the judge itself goes on from what has been read
         return panel
@@ -353,15 +373,15 @@ class Run:
         judge = await self._seat.judge_of(candidates)
         reading = Reading()
         asked = self.request.sampling.max_tokens or self.preset.answer_max_tokens
+        # A comparison in front would break the form, and hide a call of a function.
+        has_inline = has_inline and self.request.schema is None and self.request.tools is None
         async with self._answering.writing(
             judge.model, self._wholeness(), reading, has_inline=has_inline, most=asked
         ) as tell:
-            await judge.write(
-                self.request.sampling, reading, tell, notes=notes, has_inline=has_inline
-            )
+            await judge.write(self.request, reading, tell, notes=notes, has_inline=has_inline)
         if not self._answering.has_begun:
             raise JudgeError("the judge wrote nothing", code="judge_empty_completion")
-        return await self._answering.answer()
+        return checked(await self._answering.answer(), self.request.schema)
 
     def _wholeness(self) -> Wholeness:
         """Say how whole the panel was, with the first reason why it was not."""

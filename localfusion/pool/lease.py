@@ -7,7 +7,7 @@ from typing import TypeVar
 from localfusion.engines.base import Engine, EngineFacts, EngineStats
 from localfusion.errors import ASLEEP, EngineUnavailableError
 from localfusion.pool.kept import UNLOADED, KeptEngine
-from localfusion.types import Delta, Message, Prompt
+from localfusion.types import Delta, Message, Prompt, Tools
 
 T = TypeVar("T")
 Turn = Callable[[KeptEngine], AbstractAsyncContextManager[None]]
@@ -39,13 +39,13 @@ class LeasedEngine:
                 async for delta in deltas:
                     yield delta
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
         """Count with the engine's own template; never waits for its turn.
 
         Raises:
             EngineUnavailableError: code ASLEEP while it has no devices.
         """
-        return await self._now(lambda engine: engine.count_tokens(messages))
+        return await self._now(lambda engine: engine.count_tokens(messages, tools))
 
     async def stats(self) -> EngineStats:
         """Look at it now; never waits for its turn.
@@ -82,7 +82,7 @@ class UnloadedEngine:
     def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         raise self._refusal
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
+    async def count_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
         raise self._refusal
 
     async def stats(self) -> EngineStats:

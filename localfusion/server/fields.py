@@ -274,6 +274,7 @@ def read_chat(document: Mapping[str, object], max_messages: int) -> ChatRequest:
         details = error.errors(include_url=False, include_input=False)
         raise _explain(details[0]) from None
     _check_together(body, max_messages)
+    wants_panel = bool(body.fusion and body.fusion.stream_panel)
     named = [name for name in ignored if _SAFE_NAME.fullmatch(name)]
     return ChatRequest(
         request=Request(
@@ -281,10 +282,11 @@ def read_chat(document: Mapping[str, object], max_messages: int) -> ChatRequest:
             messages=tuple(message.to_message() for message in body.messages),
             sampling=_sampling(body),
             changes=body.fusion.changes if body.fusion else {},
+            watches="panel" if wants_panel else "answer" if body.stream else "nothing",
         ),
         is_stream=bool(body.stream),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
-        stream_panel=bool(body.fusion and body.fusion.stream_panel),
+        stream_panel=wants_panel,
         ignored=tuple(named[:MAX_NAMED]),
     )
 

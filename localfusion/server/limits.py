@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from localfusion.errors import BodyTooLargeError, OverloadedError
 from localfusion.pace import Pace
+from localfusion.server.body import parse_body
 from localfusion.server.envelope import (
     ClientGoneError,
     HostNotAllowedError,
@@ -23,6 +24,8 @@ BODY_GAP = 10.0
 """Seconds between two pieces of a body."""
 BODY_SECONDS = 60.0
 """Seconds for a whole body."""
+OFF_LOOP_BYTES = 256 << 10
+"""Larger bodies are parsed in a thread, so that other streams go on."""
 MAX_DISCARDED = 32 << 20
 """Bytes over the limit that are read and dropped: a client that still writes when the connection
 closes never sees the 413."""
@@ -58,6 +61,18 @@ def check_source(scope: Scope) -> None:
         raise OriginNotAllowedError(
             "a page of another site sent this request; call the server from a program"
         )
+
+
+async def read_json(request: Request, limit: int) -> dict[str, object]:
+    """Read a JSON object of at most ``limit`` bytes.
+
+    Raises:
+        FusionError: as ``read_body`` and ``parse_body`` say.
+    """
+    raw = await read_body(request, limit)
+    if len(raw) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(parse_body, raw)
+    return parse_body(raw)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

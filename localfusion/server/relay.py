@@ -53,7 +53,7 @@ class Outlet:
         self.last_write = self._clock()
 
 
-class Reply(Protocol):
+class Taker(Protocol):
     """What becomes of a run's events."""
 
     async def take(self, event: Event) -> None: ...
@@ -67,7 +67,7 @@ class Reply(Protocol):
 
 
 async def relay(
-    events: AsyncGenerator[Event, None], reply: Reply, *, aborted: asyncio.Event
+    events: AsyncGenerator[Event, None], reply: Taker, *, aborted: asyncio.Event
 ) -> None:
     """Hand a run's events to a reply, one by one; the run is closed on every way out.
 
@@ -108,7 +108,7 @@ async def _fail_when(aborted: asyncio.Event, queue: _Queue) -> None:
     )
 
 
-async def _hand_on(queue: _Queue, reply: Reply) -> FusionError | ClientGoneError | None:
+async def _hand_on(queue: _Queue, reply: Taker) -> FusionError | ClientGoneError | None:
     # The failure is returned, for raised inside a TaskGroup it would arrive as a group of one.
     try:
         while True:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fastapi import Response
+
 from localfusion import wire
 from localfusion.errors import FusionError
 from localfusion.events import (
@@ -16,7 +18,7 @@ from localfusion.events import (
     SynthesisStarted,
 )
 from localfusion.server import sse
-from localfusion.server.envelope import error_object
+from localfusion.server.envelope import error_object, error_response
 from localfusion.server.fields import ChatRequest
 from localfusion.types import Answer, Candidate, Stage, Status, Usage
 
@@ -80,6 +82,13 @@ class RunView:
         if ignored:
             headers["x-localfusion-ignored"] = ",".join(ignored)
         return headers
+
+    def refusal(self, error: FusionError) -> Response:
+        """Return OpenAI's answer to a request that failed before its first byte."""
+        headers = {"x-localfusion-trace": self.run_id} if self.run_id else {}
+        return error_response(
+            error, trace_id=self.run_id, stage=self.stage, model=self.model, headers=headers
+        )
 
     def error(self, error: FusionError) -> dict[str, object]:
         return error_object(error, trace_id=self.run_id, stage=self.stage, model=self.model)
@@ -152,8 +161,8 @@ def _status(
 
 
 @dataclass(slots=True)
-class Chunks:
-    """Turns events into the bytes of a chat stream: role, deltas as they come, finish, usage, end.
+class ChatReply:
+    """Turns events into a chat completion, or its stream: role, deltas, finish, usage, end.
 
     Attributes:
         created: Seconds since 1970, the same in every chunk.
@@ -181,6 +190,18 @@ class Chunks:
             case RunCompleted():
                 frames += self._end(event.answer)
         return frames
+
+    def keep_alive(self) -> bytes:
+        return sse.comment(self.view.progress)
+
+    def body(self, answer: Answer) -> dict[str, object]:
+        return completion(answer, self.created)
+
+    def headers(self) -> dict[str, str]:
+        return self.view.headers(self.chat.ignored)
+
+    def refusal(self, error: FusionError) -> Response:
+        return self.view.refusal(error)
 
     def fail(self, error: FusionError) -> bytes:
         """Return the chunk that ends a stream whose status has been sent; no [DONE] follows it."""

@@ -11,7 +11,7 @@ from localfusion.config import Config, Preset
 from localfusion.engines.base import Engine, EngineFacts, EngineStats, ignore_phase
 from localfusion.fusion.fusion import JUDGE_STAGES, Fusion
 from localfusion.runtime import open_runtime
-from localfusion.types import Answer, Delta, Message, Prompt, Request, SamplingParams
+from localfusion.types import Answer, Delta, Message, Prompt, Request, SamplingParams, Tools
 
 FAST, SLOW, LARGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 LATE = "held-back"
@@ -54,8 +54,8 @@ class Recorded:
     async def stats(self) -> EngineStats:
         return await self.engine.stats()
 
-    async def count_tokens(self, messages: Sequence[Message]) -> int:
-        return await self.engine.count_tokens(messages)
+    async def count_tokens(self, messages: Sequence[Message], tools: Tools | None = None) -> int:
+        return await self.engine.count_tokens(messages, tools)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         self.prompts.append(prompt)

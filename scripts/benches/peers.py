@@ -32,10 +32,11 @@ from benches.table import Row
 from localfusion.config import Config
 
 OURS, PLAIN_OURS = "localfusion", "localfusion, analysis: none"
+AHEAD = f"{PLAIN_OURS}, prefill: true"
 MOA, PLAIN = f"OptiLLM {VERSION} moa", "plain script"
 PAIRS = ((OURS, MOA), (PLAIN_OURS, PLAIN))
 """Arms that do the same work: drafts compared before the answer, or not."""
-SHOWN = ((OURS, PLAIN), (PLAIN_OURS, MOA))
+SHOWN = ((OURS, PLAIN), (PLAIN_OURS, MOA), (AHEAD, PLAIN_OURS))
 
 QUESTION = (
     "Case {number}. A small town wants fewer cars in its center. Write a report of a thousand "
@@ -118,10 +119,11 @@ async def _open_arms(
     url: str, relay: Relay, model: str, folder: Path
 ) -> AsyncGenerator[tuple[dict[str, Arm], dict[str, Record]], None]:
     """Yield the arms that can be asked, and a record for each arm."""
-    records = {name: Record() for name in (OURS, MOA, PLAIN_OURS, PLAIN)}
+    records = {name: Record() for name in (OURS, MOA, PLAIN_OURS, PLAIN, AHEAD)}
     async with AsyncExitStack() as stack:
         engine_url = await stack.enter_async_context(relay.listen())
         arms = {OURS: localfusion_arm(url, "peers"), PLAIN_OURS: localfusion_arm(url, "plain")}
+        arms[AHEAD] = localfusion_arm(url, "ahead")
         arms[PLAIN] = plain_arm(engine_url, relay, model)
         try:
             peer = await stack.enter_async_context(optillm_server(engine_url, folder))
@@ -201,6 +203,8 @@ def table(records: dict[str, Record]) -> list[str]:
 
 def ratios(records: dict[str, Record], ours: str, theirs: str) -> dict[str, float]:
     """Return our median over theirs by figure, nan where theirs is 0; empty after a failure."""
+    if ours not in records or theirs not in records:
+        return {}
     mine, other = records[ours].medians, records[theirs].medians
     if not mine or not other:
         return {}

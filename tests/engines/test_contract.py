@@ -152,26 +152,26 @@ async def test_time_is_counted_in_what_an_engine_of_ours_occupies(
 
 
 async def test_likeliest_tokens_of_a_verdict_are_told(make_engine: MakeEngine) -> None:
-    prompt = replace(PROMPT, sampling=SamplingParams(max_tokens=1), top_logprobs=2)
+    prompt = replace(PROMPT, sampling=SamplingParams(max_tokens=1), logprobs=2)
 
     async with make_engine(Script(verdict={"C": 0.05, "A": 0.25, "B": 0.7})) as engine:
         deltas = await collect(engine, prompt)
 
     assert text_of(deltas) == "B"
-    ((place,),) = [delta.top_logprobs for delta in deltas if delta.top_logprobs]
-    assert {token: math.exp(logprob) for token, logprob in place.items()} == pytest.approx(
-        {"B": 0.7, "A": 0.25}
-    )
+    ((place,),) = [delta.logprobs for delta in deltas if delta.logprobs]
+    assert {
+        token: math.exp(logprob) for token, logprob in place.alternatives.items()
+    } == pytest.approx({"B": 0.7, "A": 0.25})
 
 
 async def test_logprobs_come_with_each_token_and_only_if_asked(make_engine: MakeEngine) -> None:
     async with make_engine(Script("one two", reasoning="hm")) as engine:
-        asked = await collect(engine, replace(PROMPT, top_logprobs=20))
+        asked = await collect(engine, replace(PROMPT, logprobs=20))
         unasked = await collect(engine)
 
-    said = [(d.text or d.reasoning, d.top_logprobs) for d in asked[:-1]]
-    assert said == [("hm", ({"hm": 0.0},)), ("one", ({"one": 0.0},)), (" two", ({" two": 0.0},))]
-    assert all(delta.top_logprobs == () for delta in unasked)
+    said = [(d.text or d.reasoning, [p.alternatives for p in d.logprobs]) for d in asked[:-1]]
+    assert said == [("hm", [{"hm": 0.0}]), ("one", [{"one": 0.0}]), (" two", [{" two": 0.0}])]
+    assert all(delta.logprobs == () for delta in unasked)
 
 
 async def test_reasoning_model_thinks_unless_told_not_to(make_engine: MakeEngine) -> None:

@@ -97,7 +97,7 @@ async def test_logprobs_are_asked_for_by_both_fields(
 ) -> None:
     server.stream(FINISH, DONE)
 
-    await collect(engine, replace(PROMPT, top_logprobs=20))
+    await collect(engine, replace(PROMPT, logprobs=20))
 
     assert server.asked[0].body["logprobs"] is True
     assert server.asked[0].body["top_logprobs"] == 20
@@ -140,14 +140,15 @@ async def test_logprobs_are_read_from_each_chunk(server: RawServer, engine: Open
         DONE,
     )
 
-    deltas = await collect(engine, replace(PROMPT, top_logprobs=2))
+    deltas = await collect(engine, replace(PROMPT, logprobs=2))
 
-    assert deltas[:-1] == [
-        Delta("B", top_logprobs=({"B": -0.5, "A": -1.0},)),
-        Delta(top_logprobs=({"<end>": -3.0, "A": -0.1},)),
-        Delta(" x y", top_logprobs=({" x": 0.0}, {" y": -9999.0})),
-        Delta("z", top_logprobs=({"z": 0.0},)),
+    assert [(d.text, [place.alternatives for place in d.logprobs]) for d in deltas[:-1]] == [
+        ("B", [{"B": -0.5, "A": -1.0}]),
+        ("", [{"<end>": -3.0, "A": -0.1}]),
+        (" x y", [{" x": 0.0}, {" y": -9999.0}]),
+        ("z", [{"z": 0.0}]),
     ]
+    assert [deltas[1].logprobs[0].token, deltas[1].logprobs[0].logprob] == ["<end>", -3.0]
 
 
 async def test_logprobs_that_nobody_asked_for_are_not_looked_at(

@@ -25,6 +25,7 @@ from localfusion.errors import (
     OverloadedError,
     RequestError,
 )
+from localfusion.types import Delta
 from tests.engines.kinds import PROMPT, collect
 from tests.engines.raw_server import (
     DONE,
@@ -93,7 +94,7 @@ async def test_logprobs_of_another_shape_are_an_error(
     server.stream({"choices": [{"delta": {"content": "x"}, "logprobs": logprobs}]}, FINISH, DONE)
 
     with pytest.raises(EngineError) as raised:
-        await collect(engine, replace(PROMPT, top_logprobs=3))
+        await collect(engine, replace(PROMPT, logprobs=3))
 
     assert raised.value.code == "malformed_stream"
 
@@ -103,7 +104,18 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-DELTAS = st.fixed_dictionaries({}, optional={"content": ANYTHING, "reasoning": ANYTHING})
+FUNCTIONS = st.fixed_dictionaries({}, optional={"name": ANYTHING, "arguments": ANYTHING})
+CALLS = st.fixed_dictionaries(
+    {}, optional={"index": ANYTHING, "id": ANYTHING, "function": FUNCTIONS | ANYTHING}
+)
+DELTAS = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": ANYTHING,
+        "reasoning": ANYTHING,
+        "tool_calls": st.lists(CALLS) | ANYTHING,
+    },
+)
 TOKENS = st.fixed_dictionaries({}, optional={"token": ANYTHING, "logprob": ANYTHING})
 PLACES = st.fixed_dictionaries(
     {"token": st.text() | ANYTHING, "logprob": st.floats() | ANYTHING},
@@ -128,9 +140,9 @@ def test_any_json_is_read_or_refused_as_an_engine_error(chunks: list[object]) ->
     try:
         for chunk in chunks:
             delta = reader.read(json.dumps(chunk))
-            assert delta is None or delta.text or delta.reasoning or delta.top_logprobs
-            for place in delta.top_logprobs if delta else ():
-                assert all(-9999 <= logprob <= 0 for logprob in place.values())
+            assert delta != Delta()
+            for place in delta.logprobs if delta else ():
+                assert all(-9999 <= logprob <= 0 for logprob in place.alternatives.values())
         assert reader.last().usage is not None
     except EngineError as error:
         assert error.code in ("engine_error", "malformed_stream", "aborted", "truncated")  # noqa: PT017  any outcome but another error is good

@@ -54,7 +54,7 @@ async def test_start_learns_the_facts_and_hears_one_token(
     assert isinstance(engine, ManagedEngine)
     assert phases == ["checking", "ready"]
     assert engine.is_ready
-    assert engine.facts == EngineFacts(2048, "0.32.0", supports_priority=True)
+    assert engine.facts == EngineFacts(2048, "0.32.0", supports_priority=True, calls_tools=True)
     assert server.asked[-1].body["max_tokens"] == 1
 
 
@@ -159,7 +159,7 @@ async def test_server_that_tells_nothing_of_itself_gets_the_default(
 
     facts = await engine.probe()
 
-    assert facts == EngineFacts(DEFAULT_MAX_MODEL_LEN)
+    assert facts == EngineFacts(DEFAULT_MAX_MODEL_LEN, calls_tools=True)
 
 
 async def test_given_facts_fill_in_for_what_the_server_does_not_tell(server: RawServer) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from localfusion.engines.sim_schema import minimal_instance
-from localfusion.types import Analysis
+from localfusion.judging import Analysis
 
 
 def test_smallest_analysis_is_a_valid_one() -> None:

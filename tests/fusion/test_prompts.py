@@ -17,7 +17,8 @@ from localfusion.fusion.judge.analysis import (
     schema_for,
 )
 from localfusion.fusion.judge.drafts import Drafts
-from localfusion.types import Analysis, Candidate, Message, SamplingParams
+from localfusion.judging import Analysis
+from localfusion.types import Candidate, Message, SamplingParams
 from tests.fusion.conftest import ANALYSIS
 
 NONCE = "bcdfgh"

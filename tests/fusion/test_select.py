@@ -72,7 +72,7 @@ async def test_verdict_asks_for_probabilities_and_forbids_thinking(fusion: Fusio
     )
 
     asked = engine.calls[0]
-    assert (asked.top_logprobs, asked.effort) == (20, "none")
+    assert (asked.logprobs, asked.effort) == (20, "none")
     assert (asked.sampling.max_tokens, asked.sampling.temperature) == (1, 0)
 
 
@@ -122,7 +122,7 @@ async def test_cut_candidate_is_not_replayed(fusion: FusionFactory) -> None:
 
 async def test_judge_that_fails_its_verdict_still_may_write(fusion: FusionFactory) -> None:
     def fail(prompt: Prompt) -> SimFailure | None:
-        return SimFailure("error_event") if prompt.top_logprobs else None
+        return SimFailure("error_event") if prompt.logprobs else None
 
     panel = fusion(a=SimEngine("8"), b=SimEngine("9"), judge=judge(failure=fail), policy="select")
 

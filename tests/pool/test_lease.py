@@ -159,13 +159,13 @@ async def test_stats_and_logprobs_reach_the_run() -> None:
     engines = sims("a", [], token=1.0, text="one two")
 
     async with started(engines) as pool, pool.lease("a") as leased:
-        prompt = replace(PROMPT, top_logprobs=3, effort="none")
+        prompt = replace(PROMPT, logprobs=3, effort="none")
         async with aclosing(leased["a"].generate(prompt)) as deltas:
             first = await anext(deltas)
             stats = await leased["a"].stats()
 
         assert isinstance(leased["a"], Engine)
-        assert first.top_logprobs == ({"one": 0.0},)
+        assert [place.alternatives for place in first.logprobs] == [{"one": 0.0}]
         assert stats.running == 1
         assert engines["a"].sim.calls[-1] == prompt
 

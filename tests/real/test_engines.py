@@ -76,16 +76,17 @@ async def test_decoder_obeys_the_schema(server: Server) -> None:
 async def test_likeliest_tokens_are_told_with_and_without_thinking(server: Server) -> None:
     engine = server.engine(SMALL)
     await engine.check()  # learns which hints it takes
-    question = prompt("Answer with one letter, A or B.", 1, top_logprobs=20)
+    question = prompt("Answer with one letter, A or B.", 1, logprobs=20)
     efforts: tuple[Effort | None, ...] = (None, "none", "low")
 
     answers = [await generate(engine, replace(question, effort=effort)) for effort in efforts]
 
     for deltas in answers:
-        ((place,),) = [delta.top_logprobs for delta in deltas if delta.top_logprobs]
-        assert "".join(delta.text for delta in deltas) == max(place, key=lambda t: place[t])
-        assert len(place) == 20
-        assert 0.5 < sum(math.exp(logprob) for logprob in place.values()) <= 1 + 1e-6
+        ((place,),) = [delta.logprobs for delta in deltas if delta.logprobs]
+        told = place.alternatives
+        assert "".join(delta.text for delta in deltas) == max(told, key=lambda t: told[t])
+        assert len(told) == 20
+        assert 0.5 < sum(math.exp(logprob) for logprob in told.values()) <= 1 + 1e-6
     assert answers[0][:-1] == answers[1][:-1] == answers[2][:-1]  # it does not reason
     await engine.aclose()
 

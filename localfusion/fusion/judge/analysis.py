@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from localfusion.errors import JudgeError
-from localfusion.types import Analysis, Candidate
+from localfusion.judging import Analysis
+from localfusion.types import Candidate
 
 CHARACTERS_PER_TOKEN = 3
 """Of JSON in the tokenizers of small models, cautiously; English prose has about four."""

@@ -90,7 +90,9 @@ class Drafts:
         letters = ", ".join(self.labels)
         return self.messages(render("verdict", nonce=self.nonce, letters=letters))
 
-    def synthesis_prompt(self, notes: str | None, *, has_inline: bool) -> tuple[Message, ...]:
+    def synthesis_prompt(
+        self, notes: str | None, *, has_inline: bool, has_schema: bool = False
+    ) -> tuple[Message, ...]:
         """Ask for the answer; ``notes``: what the judge has found out before, as data."""
         asked = last_question(self.conversation)
         tail = render(
@@ -99,6 +101,7 @@ class Drafts:
             notes=notes and neutralize(notes, self.nonce),
             question=asked if len(asked) <= REPEATED_CHARACTERS else "",
             has_inline=has_inline,
+            has_schema=has_schema,
         )
         return self.messages(tail)
 

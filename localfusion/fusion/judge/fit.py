@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from localfusion.fusion.judge.drafts import Draft
-from localfusion.types import TruncatedDraft
+from localfusion.judging import TruncatedDraft
 
 LEAST_TRACE = 256
 """Tokens of reasoning below which none is shown: a shred of it explains nothing."""

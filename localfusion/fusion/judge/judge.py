@@ -8,21 +8,19 @@ from dataclasses import dataclass, replace
 
 from localfusion.config import Preset
 from localfusion.errors import ContextLengthError, FusionError, JudgeError
-from localfusion.fusion.calls import DEADLINE, MIN_ROOM, Calls, Reading, Tell
+from localfusion.fusion.calls import DEADLINE, INTERVAL, MIN_ROOM, Calls, Reading, Tell
 from localfusion.fusion.judge.analysis import named, parse, schema_for
 from localfusion.fusion.judge.drafts import Draft, Drafts
 from localfusion.fusion.judge.fit import Measured, fit
 from localfusion.fusion.judge.inline import TOKENS as INLINE_TOKENS
-from localfusion.fusion.judge.verdict import TOP_LOGPROBS, UNCLEAR_MARGIN, average, read_verdict
-from localfusion.types import (
-    Analysis,
-    Message,
-    Prompt,
-    SamplingParams,
-    Stage,
-    TruncatedDraft,
-    Verdict,
+from localfusion.fusion.judge.verdict import (
+    TOP_LOGPROBS,
+    UNCLEAR_MARGIN,
+    average,
+    read_verdict,
 )
+from localfusion.judging import Analysis, TruncatedDraft, Verdict
+from localfusion.types import Message, Prompt, Request, SamplingParams, Stage, Tools
 
 PRIORITY = -10
 
@@ -98,17 +96,17 @@ class Judge:
             drafts.verdict_prompt(),
             sampling,
             priority=PRIORITY,
-            top_logprobs=TOP_LOGPROBS,
+            logprobs=TOP_LOGPROBS,
             effort="none",
         )
         reading = Reading()
         await self._timed("verdict", reading, self.calls.read(self.model, prompt, reading))
-        if not reading.top_logprobs:
+        if not reading.logprobs:
             raise JudgeError(
                 f"{self.model} tells no probabilities, so it gives no verdict",
                 code="judge_empty_completion",
             )
-        return read_verdict(reading.top_logprobs, drafts.labels)
+        return read_verdict(reading.logprobs[0].alternatives, drafts.labels)
 
     async def analyze(self) -> Analysis:
         """Compare the drafts in five parts; the result names them by letter.
@@ -129,7 +127,7 @@ class Judge:
             self.drafts.analysis_prompt(), SamplingParams(), cap, self.calls.seed("judge", place)
         )
         reading = Reading()
-        prompt = replace(prompt, schema=schema_for(labels, cap))
+        prompt = replace(prompt, schema=schema_for(labels, cap), interval=INTERVAL)
         await self._timed("analysis", reading, self.calls.read(self.model, prompt, reading))
         return parse(reading.text, labels)
 
@@ -139,29 +137,42 @@ class Judge:
 
     async def write(
         self,
-        sampling: SamplingParams,
+        request: Request,
         reading: Reading,
         tell: Tell,
         *,
         notes: str | None,
         has_inline: bool,
     ) -> None:
-        """Write the answer.
+        """Write the answer, as the request wants its form.
 
         Raises:
             FusionError: it failed; ``reading`` has what came before.
         """
-        messages = self.drafts.synthesis_prompt(notes, has_inline=has_inline)
-        cap = (sampling.max_tokens or self.preset.answer_max_tokens) + INLINE_TOKENS * has_inline
-        sampling = replace(sampling, max_tokens=cap, stop=(*sampling.stop, self.drafts.stop))
-        prompt = await self._prompt(messages, sampling, cap, self.calls.seed("judge"))
+        messages = self.drafts.synthesis_prompt(
+            notes, has_inline=has_inline, has_schema=request.schema is not None
+        )
+        asked = request.sampling
+        cap = (asked.max_tokens or self.preset.answer_max_tokens) + INLINE_TOKENS * has_inline
+        sampling = replace(asked, max_tokens=cap, stop=(*asked.stop, self.drafts.stop))
+        can_call = self.calls.engines[self.model].facts.calls_tools
+        tools = request.tools if can_call else None
+        prompt = await self._prompt(messages, sampling, cap, self.calls.seed("judge"), tools)
+        # With a comparison in front the answer's tokens are counted by pieces.
+        interval = 1 if has_inline else self.calls.answer_interval
+        prompt = replace(prompt, schema=request.schema, effort=request.effort, interval=interval)
         work = self.calls.read(self.model, prompt, reading, tell)
         await self._timed("synthesis", reading, work)
 
     async def _prompt(
-        self, messages: tuple[Message, ...], sampling: SamplingParams, cap: int, seed: int
+        self,
+        messages: tuple[Message, ...],
+        sampling: SamplingParams,
+        cap: int,
+        seed: int,
+        tools: Tools | None = None,
     ) -> Prompt:
-        count = await self._count(messages)
+        count = await self.calls.count(self.model, messages, tools)
         window = self.calls.engines[self.model].facts.max_model_len
         if count is not None and window - count < MIN_ROOM:
             raise ContextLengthError(
@@ -172,7 +183,7 @@ class Judge:
             temperature=sampling.temperature or 0.0,
             seed=seed,
         )
-        return Prompt(messages, sampling, priority=PRIORITY)
+        return Prompt(messages, sampling, priority=PRIORITY, tools=tools)
 
     async def _timed(self, stage: Stage, reading: Reading, work: Awaitable[None]) -> None:
         """Do a call and note what it took, however it ends."""

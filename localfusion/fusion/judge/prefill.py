@@ -102,7 +102,9 @@ class Prefill:
         """
         found = [(c.index, self._tokens[c.index]) for c in self._order.placed]
         known = self._order.next_open
-        grown = {index: len(self._texts[index]) for index in self._growing}
+        grown = {
+            index: len(self._texts[index]) * self._calls.panel_interval for index in self._growing
+        }
         if known is None and self._order.is_arrival and grown:
             longest = max(grown, key=lambda index: grown[index])
             # No change of mind for a few words more.

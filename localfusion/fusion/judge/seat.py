@@ -12,7 +12,8 @@ from localfusion.fusion.judge.drafts import Drafts, Order
 from localfusion.fusion.judge.judge import Judge
 from localfusion.fusion.judge.prefill import Prefill
 from localfusion.fusion.prompts import nonce_of
-from localfusion.types import Candidate, Judging, Request
+from localfusion.judging import Judging
+from localfusion.types import Candidate, Message, Request
 
 
 @dataclass(slots=True)
@@ -20,12 +21,14 @@ class Seat:
     """The judge's place in a run.
 
     Attributes:
+        conversation: The request's, without tool traffic.
         placed: Indices of the last panel's drafts in the order in which the judge has read them.
     """
 
     calls: Calls
     preset: Preset
     request: Request
+    conversation: tuple[Message, ...]
     answering: Answering
     placed: tuple[int, ...] = ()
     _judge: Judge | None = None
@@ -34,7 +37,7 @@ class Seat:
         """Return the judge's prompt before any draft."""
         shows_traces = self.preset.traces == "keep"
         nonce = nonce_of(self.calls.seed("nonce"))
-        return Drafts(self.request.messages, nonce, shows_traces=shows_traces)
+        return Drafts(self.conversation, nonce, shows_traces=shows_traces)
 
     def prefill(self, members: Collection[str], order: Order) -> Prefill | None:
         """Return what lets the judge read ahead, None where it is not to or cannot."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from localfusion.errors import JudgeError
 from localfusion.fusion.prompts import SYNTHESIZE
-from localfusion.types import Verdict
+from localfusion.judging import Verdict
 
 TOP_LOGPROBS = 20
 MOST_OUTSIDE = 0.5

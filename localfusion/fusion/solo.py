@@ -1,0 +1,93 @@
+"""One model that answers the client's own conversation, or calls the client's functions."""
+
+import asyncio
+from dataclasses import dataclass
+
+from localfusion.errors import EngineTimeoutError, RequestError
+from localfusion.fusion.answering import Answering, Wholeness
+from localfusion.fusion.calls import DEADLINE, Calls, Reading
+from localfusion.fusion.opening import Opening
+from localfusion.fusion.schema import checked
+from localfusion.types import Answer, Message, Prompt, Request
+
+TOOL_TURN = "tool_turn"
+"""Reason of an answer that is one model's: it calls functions, which are never merged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solo:
+    """Calls that get the request as it is, with all that the answer is to obey.
+
+    Attributes:
+        conversation: The request's, for models that know no functions.
+    """
+
+    calls: Calls
+    request: Request
+    conversation: tuple[Message, ...]
+    answering: Answering
+
+    async def speak(
+        self, model: str, wholeness: Wholeness, opening: Opening | None = None
+    ) -> Answer:
+        """Let a model write the answer.
+
+        Args:
+            model: Who.
+            wholeness: Told before the first word.
+            opening: It has begun to; None: it begins now.
+        """
+        prompt = await self._prompt(model) if opening is None else opening.prompt
+        deltas = None if opening is None else opening.deltas()
+        ledger, reading = self.calls.ledger, Reading()
+        began = self.calls.now
+        try:
+            async with self.answering.writing(model, wholeness, reading) as tell:
+                await self.calls.read(model, prompt, reading, tell, deltas=deltas)
+        finally:
+            first = None if reading.first is None else reading.first - began
+            ledger.stage("synthesis", self.calls.now - began, reading.usage, first)
+            ledger.wait("synthesis", self.calls.now - began)
+        return checked(await self.answering.answer(), self.request.schema)
+
+    async def open(self, model: str) -> Opening:
+        """Let a model begin, until it is known whether it calls a function.
+
+        Raises:
+            FusionError: it failed.
+        """
+        prompt = await self._prompt(model)
+        opening = Opening(model, prompt, self.calls.stream(model, prompt))
+        began = self.calls.now
+        try:
+            async with asyncio.timeout_at(self.calls.at(self.calls.deadline)):
+                await opening.begin()
+        except TimeoutError as error:
+            raise EngineTimeoutError(
+                f"the deadline of {self.calls.deadline:g} s ended {model}", code=DEADLINE
+            ) from error
+        finally:
+            self.calls.ledger.wait("tools", self.calls.now - began)
+        return opening
+
+    async def _prompt(self, model: str) -> Prompt:
+        asked, tools = self.request, self.request.tools
+        has_tools = self.calls.engines[model].facts.calls_tools
+        if tools is not None and not has_tools:
+            raise RequestError(
+                f"tools: {model} cannot call functions; leave them out, use another model, or set "
+                "its option tool_call_parser in models.yaml",
+                code="unsupported_parameter",
+                param="tools",
+            )
+        messages = asked.messages if has_tools else self.conversation
+        count = await self.calls.count(model, messages, tools)
+        return Prompt(
+            messages,
+            self.calls.capped(model, asked.sampling, count, None),
+            schema=asked.schema,
+            effort=asked.effort,
+            logprobs=asked.logprobs,
+            tools=tools,
+            interval=self.calls.answer_interval,
+        )

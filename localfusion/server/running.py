@@ -1,0 +1,151 @@
+"""A response that is a run: streamed as it goes or sent when it is whole, whatever its format."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastapi import Response
+from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from localfusion.errors import FusionError
+from localfusion.events import Event, RunCompleted
+from localfusion.server.envelope import ClientGoneError, report_bug
+from localfusion.server.gateway import Gateway
+from localfusion.server.limits import Runs
+from localfusion.server.relay import Outlet, relay, while_connected
+from localfusion.types import Answer, Request
+
+_STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",
+}
+
+
+class Reply(Protocol):
+    """What one API makes of a run's events; it is shown every event, also when nothing streams."""
+
+    def feed(self, event: Event) -> bytes:
+        """Return what an event adds to a stream; nothing for most."""
+        ...
+
+    def keep_alive(self) -> bytes:
+        """Return what a stream says after a silence."""
+        ...
+
+    def fail(self, error: FusionError) -> bytes:
+        """Return what ends a stream whose status has been sent."""
+        ...
+
+    def body(self, answer: Answer) -> Mapping[str, object]:
+        """Return the JSON body of an answer that is not streamed."""
+        ...
+
+    def headers(self) -> Mapping[str, str]:
+        """Return headers as far as they are known by now."""
+        ...
+
+    def refusal(self, error: FusionError) -> Response:
+        """Return the answer to a request that failed before its first byte."""
+        ...
+
+
+class RunResponse(Response):
+    """A response that is a run: it goes while the client is there, and no longer."""
+
+    def __init__(
+        self, gateway: Gateway, runs: Runs, request: Request, reply: Reply, *, is_stream: bool
+    ) -> None:
+        super().__init__()
+        self._gateway = gateway
+        self._runs = runs
+        self._request = request
+        self._reply = reply
+        self._is_stream = is_stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._runs.admit(is_draining=self._gateway.draining):
+            await while_connected(receive, self._answer(scope, receive, send))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        way = self._stream if self._is_stream else self._send_whole
+        with suppress(ClientGoneError):
+            await way(scope, receive, send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        outlet = Outlet(scope, send)
+        streamed = _Streamed(self._reply, outlet, self._gateway.settings.server.keepalive)
+        error = await self._run(streamed, scope)
+        if error is not None and not outlet.is_open:
+            await self._reply.refusal(error)(scope, receive, send)
+            return
+        if error is not None:
+            await outlet.write(self._reply.fail(error))
+        await outlet.close()
+
+    async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+        whole = _Whole(self._reply)
+        error = await self._run(whole, scope)
+        if error is not None:
+            response = self._reply.refusal(error)
+        else:
+            assert whole.answer is not None  # relay returns at RunCompleted
+            body, headers = self._reply.body(whole.answer), dict(self._reply.headers())
+            response = JSONResponse(body, headers=headers)
+        await response(scope, receive, send)
+
+    async def _run(self, reply: "_Streamed | _Whole", scope: Scope) -> FusionError | None:
+        events = self._gateway.fusion.stream(self._request)
+        try:
+            await relay(events, reply, aborted=self._runs.aborted)
+        except FusionError as error:
+            return error
+        except ClientGoneError:
+            raise
+        except Exception as error:  # noqa: BLE001  a bug ends its own run, with a typed end
+            return report_bug(error, scope["state"]["request_id"])
+        return None
+
+
+@dataclass(slots=True)
+class _Streamed:
+    """Frames as they come; headers wait for the panel to settle or for the first keep-alive."""
+
+    reply: Reply
+    outlet: Outlet
+    keepalive: float
+
+    @property
+    def silent_until(self) -> float:
+        return self.outlet.last_write + self.keepalive
+
+    async def take(self, event: Event) -> None:
+        frames = self.reply.feed(event)
+        if frames:
+            await self._write(frames)
+
+    async def keep_alive(self) -> None:
+        await self._write(self.reply.keep_alive())
+
+    async def _write(self, frames: bytes) -> None:
+        await self.outlet.open({**_STREAM_HEADERS, **self.reply.headers()})
+        await self.outlet.write(frames)
+
+
+@dataclass(slots=True)
+class _Whole:
+    """Events only seen, until the answer is there."""
+
+    reply: Reply
+    answer: Answer | None = None
+    silent_until: None = None
+
+    async def take(self, event: Event) -> None:
+        self.reply.feed(event)
+        if isinstance(event, RunCompleted):
+            self.answer = event.answer
+
+    async def keep_alive(self) -> None:
+        """Nothing can be said before the answer."""
