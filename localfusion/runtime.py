@@ -214,6 +214,7 @@ class Runtime:
             default_preset=first,
             lease=self._pool.lease,
             rates=system.config.settings.rates,
+            aliases=system.config.settings.aliases,
             joules=self._energy.read,
         )
 

@@ -113,6 +113,8 @@ def _reads_ahead(preset: Preset, plan: Plan) -> bool:
     if preset.prefill != "auto" or preset.judge not in slots:
         return bool(preset.prefill)
     panel = {member.model for member in preset.panel}
+    if preset.judge in panel:
+        return True  # one pass over the weights serves drafts that are written and read
     taken = {core for name in panel & slots.keys() for core in slots[name].cores}
     return taken.isdisjoint(slots[preset.judge].cores)
 

@@ -203,6 +203,8 @@ class Request:
         logprobs: As in ``Prompt``; of single models alone.
         changes: Fields of the preset that this request has otherwise, such as ``policy``.
         watches: Whose words are read as they come; those of others come in larger pieces.
+        alone: The judge answers alone, for this reason.
+        may_fuse: The judge decides whether the panel is asked, as it decides on calls of functions.
     """
 
     model: str
@@ -214,6 +216,8 @@ class Request:
     logprobs: int | None = None
     changes: Mapping[str, object] = field(default_factory=dict)
     watches: Watches = "panel"
+    alone: str | None = None
+    may_fuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,8 @@ class Preset(Section):
     traces: Literal["keep", "drop"] = "keep"
     """Whether the judge reads the reasoning behind the drafts, as far as it fits."""
     prefill: bool | Literal["auto"] = "auto"
-    """Let the judge read drafts while the panel still works; auto: unless both run on the same CPU
-    cores, where that takes from the panel what it saves the judge."""
+    """Let the judge read drafts while the panel still works; auto: unless it has an engine of its
+    own on CPU cores of the panel, where that takes from the panel what it saves the judge."""
     agreement: bool = False
     """Ask the judge for its choice in both orders and tell how far they agree."""
     extract: Extract | None = None

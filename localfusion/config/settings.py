@@ -1,7 +1,7 @@
 """The whole of models.yaml, and what must agree between its parts."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,8 @@ from localfusion.config.section import Name, Seconds, Section
 from localfusion.document import misplaced, nearest
 
 SLUG_PREFIX = "localfusion/"
+
+Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9~][A-Za-z0-9._:/~-]{0,127}$")]
 
 
 class ServerSettings(Section):
@@ -73,6 +75,8 @@ class Settings(Section):
     """What one client may ask for."""
     rates: Rates | None = None
     """What the machine's work costs; None: answers tell no money."""
+    aliases: dict[Alias, Name] = Field(default={}, max_length=1000)
+    """Names that clients use for a model or preset of ours, such as ``gpt-4o``."""
     models: dict[Name, ModelSpec] = Field(min_length=1)
     """By the name that presets and clients use."""
     presets: dict[Name, Preset] = Field(min_length=1)
@@ -91,11 +95,20 @@ class Settings(Section):
             if spec.fallback is not None:
                 self._refuse_unknown(spec.fallback, "models", model, "fallback")
                 self._refuse_circle(model)
+        self._check_aliases()
         for key, name in self.default_preset:
             if name not in self.presets:
                 message = f"presets has no {name!r}; {nearest(name, self.presets)}"
                 raise misplaced(message, "default_preset", key)
         return self
+
+    def _check_aliases(self) -> None:
+        for alias, target in self.aliases.items():
+            if alias in self.models or alias in self.presets:
+                raise misplaced("a model or preset has this name; remove one", "aliases", alias)
+            if target not in self.models and target not in self.presets:
+                message = f"no model or preset {target!r}; {nearest(target, self.models)}"
+                raise misplaced(message, "aliases", alias)
 
     def _refuse_circle(self, start: str) -> None:
         seen, current = {start}, self.models[start].fallback

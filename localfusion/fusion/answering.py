@@ -90,7 +90,7 @@ class Answering:
         wholeness: Wholeness,
         reading: Reading,
         *,
-        has_inline: bool = False,
+        inline: InlineAnalysis | None = None,
         most: int | None = None,
     ) -> AsyncIterator[Tell]:
         """Take the deltas of the model that writes; a deadline after the first word ends it well.
@@ -99,19 +99,20 @@ class Answering:
             model: Who writes.
             wholeness: Told before the first word.
             reading: Its output.
-            has_inline: A comparison may precede the answer; it is held back.
+            inline: Holds a comparison back that may precede the answer; one that is cut ends the
+                call.
             most: Tokens that the reader may see, where the call may write more than that.
 
         Raises:
             JudgeError: the model failed after its first word.
         """
         self._model, self._wholeness = model, wholeness
-        inline = InlineAnalysis() if has_inline else None
 
         async def tell(delta: Delta) -> bool:
             text = delta.text if inline is None else inline.feed(delta.text)
             await self._say(replace(delta, text=text))
-            return most is None or len(self._text) < most
+            is_cut = inline is not None and inline.is_cut
+            return not is_cut and (most is None or len(self._text) < most)
 
         try:
             yield tell

@@ -1,16 +1,20 @@
 """What a preset or a request may say of a policy: its name, its options, its limits; checked."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter, ValidationError
 
-from localfusion.config import Preset, nearest
+from localfusion.config import Member, Preset, nearest
 from localfusion.errors import ConfigError, RequestError
 from localfusion.fusion.agreement.extract import Extractor
 from localfusion.fusion.policies import POLICIES
 
 CHANGEABLE = (
+    "panel",
+    "judge",
+    "panel_max_tokens",
+    "analysis_max_tokens",
     "policy",
     "options",
     "quorum",
@@ -25,6 +29,11 @@ CHANGEABLE = (
 )
 """Fields of a preset that a request may have otherwise."""
 
+_BESIDE = ("member_temperature", "member_effort", "analysis")
+"""What holds for every member, and the option ``analysis`` of every policy that has it."""
+
+_FREED: Mapping[str, object] = {"quorum": None, "fallback_judge": None, "tool_caller": None}
+
 
 def changed(preset: Preset, changes: Mapping[str, object]) -> Preset:
     """Return the preset as one request wants it.
@@ -37,17 +46,27 @@ def changed(preset: Preset, changes: Mapping[str, object]) -> Preset:
     if not changes:
         return preset
     for name in changes:
-        if name not in CHANGEABLE:
+        if name not in (*CHANGEABLE, *_BESIDE):
             raise RequestError(
                 f"fusion.{name} is not an option; {nearest(name, CHANGEABLE)}",
                 code="unknown_option",
                 param=f"fusion.{name}",
             )
     fields = {name: getattr(preset, name) for name in Preset.model_fields}
-    if changes.get("policy", preset.policy) != preset.policy:
-        fields["options"] = {}
+    changes = dict(changes)
+    every = {name: changes.pop(f"member_{name}", None) for name in ("temperature", "effort")}
+    analysis = changes.pop("analysis", None)
+    policy = str(changes.get("policy", preset.policy))
+    options = fields["options"] if policy == preset.policy else {}
+    compared = {} if analysis is None or not _compares(policy) else {"analysis": analysis}
+    asked = changes.get("options")
+    changes["options"] = options | compared | (dict(asked) if isinstance(asked, Mapping) else {})
+    if "panel" in changes:
+        fields |= _FREED  # they were chosen for the preset's own panel
     try:
         wanted = Preset.model_validate({**fields, **changes})
+        panel = _sampled(wanted.panel, every, wins="panel" not in changes)
+        wanted = wanted.model_copy(update={"panel": panel})
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(["fusion", *map(str, first["loc"])])
@@ -57,7 +76,31 @@ def changed(preset: Preset, changes: Mapping[str, object]) -> Preset:
         check_policy(wanted, where="fusion")
     except ConfigError as error:
         raise RequestError(str(error), code="out_of_range", param=error.param) from error
-    return preset.model_copy(update={name: getattr(wanted, name) for name in (*changes, "options")})
+    names = (*changes, "panel", *(_FREED if "panel" in changes else ()))
+    return preset.model_copy(update={name: getattr(wanted, name) for name in names})
+
+
+def _compares(policy: str) -> bool:
+    return policy in POLICIES and "analysis" in inspect.signature(POLICIES[policy]).parameters
+
+
+def single(preset: Preset) -> Preset:
+    """Return the preset in which the judge answers alone."""
+    alone = preset.judge or preset.panel[0].model
+    return Preset(policy="single", panel=(Member(model=alone),), deadline=preset.deadline)
+
+
+def _sampled(
+    panel: Sequence[Member], every: Mapping[str, object], *, wins: bool
+) -> tuple[Member, ...]:
+    """Give members what is to hold for all; it ``wins`` over what they name themselves, or not."""
+    wanted = {name: value for name, value in every.items() if value is not None}
+    return tuple(
+        member.model_copy(
+            update={k: v for k, v in wanted.items() if wins or getattr(member, k) is None}
+        )
+        for member in panel
+    )
 
 
 def check_policy(preset: Preset, *, where: str) -> None:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
+from types import MappingProxyType
 
 from localfusion.config import SLUG_PREFIX, Member, Preset, Rates, nearest
 from localfusion.engines.base import Engine
@@ -20,7 +21,7 @@ from localfusion.errors import (
 from localfusion.events import Event, RunCompleted, RunFailed, RunStarted
 from localfusion.fusion.answering import Answering, Joules
 from localfusion.fusion.calls import MIN_ROOM, Calls, count_tokens
-from localfusion.fusion.changes import changed, check_policy
+from localfusion.fusion.changes import changed, check_policy, single
 from localfusion.fusion.judge.pace import JudgePace
 from localfusion.fusion.policies import answer_to, members_of
 from localfusion.fusion.run import Run
@@ -50,6 +51,7 @@ class Fusion:
         observers: Each is called with every event of every run; must not block.
         lease: Where each run gets its engines from; None: ``engines`` themselves.
         rates: What the engines' work costs.
+        aliases: Other names of models and presets.
         joules: Reads the machine's energy counter, None where it has none.
 
     Raises:
@@ -65,6 +67,7 @@ class Fusion:
         observers: Iterable[Observer] = (),
         lease: Lease | None = None,
         rates: Rates | None = None,
+        aliases: Mapping[str, str] = MappingProxyType({}),
         joules: Joules = lambda: None,
     ) -> None:
         for name, preset in presets.items():
@@ -75,6 +78,7 @@ class Fusion:
         self._observers: Sequence[Observer] = tuple(observers)
         self._lease: Lease = lease or (lambda _: nullcontext(self.engines))
         self._rates = rates
+        self.aliases = aliases
         self._joules = joules
         self._paces: dict[str, JudgePace] = {}
 
@@ -84,18 +88,42 @@ class Fusion:
         Raises:
             ModelNotFoundError: with the names that exist.
         """
-        wanted = name.removeprefix(SLUG_PREFIX)
-        if wanted == HOSTED_SLUG:
+        wanted = self.aliases.get(name, name).removeprefix(SLUG_PREFIX)
+        slug = wanted.partition(":")[0]  # of ``openrouter/fusion:free``
+        if slug == HOSTED_SLUG:
             wanted = self.default_preset
-        elif wanted == HOSTED_FAST_SLUG:
+        elif slug == HOSTED_FAST_SLUG:
             wanted = "fast" if "fast" in self.presets else self.default_preset
         if wanted in self.presets:
             return wanted, self.presets[wanted]
-        if name in self.engines:
-            return name, Preset(policy="single", panel=(Member(model=name),))
-        known = [*self.presets, *self.engines]
+        return wanted, Preset(policy="single", panel=(Member(model=self.model(name)),))
+
+    def model(self, name: str, *, param: str = "model") -> str:
+        """Find the model behind a name or an alias.
+
+        Raises:
+            ModelNotFoundError: with the names that exist.
+        """
+        wanted = self.aliases.get(name, name)
+        if wanted in self.engines:
+            return wanted
+        known = list(self.engines) if param != "model" else [*self.presets, *self.engines]
         shown = ascii(name[:64])
-        raise ModelNotFoundError(f"there is no model {shown} here; {nearest(name, known)}")
+        raise ModelNotFoundError(
+            f"{param}: there is no model {shown} here; {nearest(name, known)}", param=param
+        )
+
+    def _named(self, changes: Mapping[str, object]) -> Mapping[str, object]:
+        """Put our names in place of aliases, where a request chooses its own models."""
+        named = dict(changes)
+        if isinstance(judge := changes.get("judge"), str):
+            named["judge"] = self.model(judge, param="fusion.model")
+        if isinstance(panel := changes.get("panel"), Sequence):
+            named["panel"] = [
+                {**member, "model": self.model(member["model"], param=f"fusion.panel[{place}]")}
+                for place, member in enumerate(panel)
+            ]
+        return named
 
     async def complete(self, request: Request) -> Answer:
         """Run a request to its end.
@@ -125,7 +153,9 @@ class Fusion:
             OverloadedError: likewise, while engines have as many calls as they may have.
         """
         name, preset = self.resolve(request.model)
-        preset = changed(preset, request.changes)
+        preset = changed(preset, self._named(request.changes))
+        if request.alone is not None:
+            preset = single(preset)
         if not request.messages:
             raise RequestError("messages is empty; send at least one message", param="messages")
         async with (

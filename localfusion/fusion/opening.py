@@ -14,13 +14,13 @@ class Opening:
 
     Attributes:
         model: Who was called, with ``prompt``.
-        calls_tools: It calls a function.
+        function: The one that it calls, None where it does not.
     """
 
     def __init__(self, model: str, prompt: Prompt, stream: AsyncGenerator[Delta, None]) -> None:
         self.model = model
         self.prompt = prompt
-        self.calls_tools = False
+        self.function: str | None = None
         self._stream = stream
         self._begun: list[Delta] = []
 
@@ -28,7 +28,8 @@ class Opening:
         """Read until there is text, a call of a function, or the end."""
         async for delta in self._stream:
             self._begun.append(delta)
-            self.calls_tools = bool(delta.tool_calls)
+            if delta.tool_calls:
+                self.function = delta.tool_calls[0].name
             if delta.text.strip() or delta.tool_calls:
                 return
 
@@ -39,6 +40,11 @@ class Opening:
                 yield delta
             async for delta in rest:
                 yield delta
+
+    @property
+    def pieces(self) -> int:
+        """How many have come."""
+        return len(self._begun)
 
     async def aclose(self) -> None:
         """End the call, where nobody reads on."""

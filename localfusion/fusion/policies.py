@@ -17,6 +17,7 @@ from localfusion.fusion.agreement.vote import vote as count_votes
 from localfusion.fusion.prompts import PERTURBATIONS
 from localfusion.fusion.routing import DEFAULT_RULES, Rules
 from localfusion.fusion.run import Run
+from localfusion.fusion.solo import FUSION_FUNCTION
 from localfusion.types import Answer, Candidate, CheckOutcome
 
 Policy = Callable[..., Awaitable[Answer]]
@@ -363,15 +364,20 @@ async def answer_to(run: Run) -> Answer:
 
     Where a function must be called, one model does it alone. Where it may be, that model begins:
     if it calls one, that is the answer; if it writes text, that is a draft of the panel, and
-    whoever writes the answer from the drafts may still call.
+    whoever writes the answer from the drafts may still call. Where the fusion itself is such a
+    function, the judge decides whether it comes about.
     """
     tools, policy = run.request.tools, POLICIES[run.preset.policy]
-    if tools is None or run.preset.policy == "single":
+    is_open = run.request.may_fuse or tools is not None
+    if not is_open or run.preset.policy == "single":
         return await policy(run, **run.preset.options)
-    if tools.choice == "required":
+    if tools is not None and tools.choice == "required":
         return await run.call_tools()
     async with aclosing(await run.open()) as opening:
-        if opening.calls_tools:
+        if opening.function == FUSION_FUNCTION and run.request.may_fuse:
+            await run.drop(opening)
+        elif opening.function is not None or run.request.may_fuse:
             return await run.call_tools(opening)
-        run.opening = opening
+        else:
+            run.opening = opening
         return await policy(run, **run.preset.options)

@@ -21,6 +21,7 @@ from localfusion.fusion.agreement.extract import Extractor
 from localfusion.fusion.answering import Answering, Wholeness
 from localfusion.fusion.calls import DEADLINE, Calls, Reading
 from localfusion.fusion.judge.drafts import Order
+from localfusion.fusion.judge.inline import InlineAnalysis
 from localfusion.fusion.judge.judge import judge_code
 from localfusion.fusion.judge.pace import JudgePace
 from localfusion.fusion.judge.seat import Seat
@@ -30,7 +31,7 @@ from localfusion.fusion.panel import Call, Emit, Enough, Panel, Settled, ask_pan
 from localfusion.fusion.prompts import last_question
 from localfusion.fusion.routing import DEFAULT_RULES, Routing, Rules, route
 from localfusion.fusion.schema import checked, obeys
-from localfusion.fusion.solo import TOOL_TURN, Solo
+from localfusion.fusion.solo import NOT_CALLED, TOOL_TURN, Solo
 from localfusion.fusion.turns import as_text
 from localfusion.fusion.verify import alike, check_all
 from localfusion.judging import Analysis, Verdict
@@ -91,13 +92,12 @@ class Run:
             QuorumError: nobody gave anything; the message has each member's reason.
         """
         members = self.preset.panel if members is None else members
-        first = len(self._answering.candidates)
         messages = self._seat.blank().referring(references) if references else self._conversation
         calls = plan_calls(
             self._calls,
             members,
             messages,
-            first=first,
+            first=len(self._answering.candidates),
             max_tokens=self.preset.panel_max_tokens,
             is_counted=not references,
         )
@@ -111,8 +111,7 @@ class Run:
             keeps_partial=self.preset.partial == "keep",
             settled=settled,
         )
-        indices = [call.index for call in calls]
-        order = Order(self.preset.order, indices, self._calls.seed("order"))
+        order = Order(self.preset.order, [c.index for c in calls], self._calls.seed("order"))
         panel = await self._ask_panel(calls, enough, order, prefill=prefill)
         self._note(panel)
         self._answering.candidates += panel.candidates
@@ -218,7 +217,8 @@ class Run:
 
     async def write(self) -> Answer:
         """Let the panel's one model answer the conversation as it is."""
-        return await self._solo.speak(self.preset.panel[0].model, Wholeness("single"))
+        whole = Wholeness("single", self.request.alone)
+        return await self._solo.speak(self.preset.panel[0].model, whole)
 
     async def open(self) -> Opening:
         """Let the model that calls functions begin, with the functions before it.
@@ -234,8 +234,13 @@ class Run:
         Args:
             opening: It has begun; None: it begins now.
         """
-        whole = Wholeness("single", TOOL_TURN)
+        is_silent = opening is not None and opening.function is None
+        whole = Wholeness("single", NOT_CALLED if is_silent else TOOL_TURN)
         return await self._solo.speak(self.preset.caller, whole, opening)
+
+    async def drop(self, opening: Opening) -> None:
+        """End a call that only was to decide; what it took is in the account."""
+        await self._solo.drop(opening)
 
     async def choose(
         self,
@@ -313,10 +318,7 @@ class Run:
         return is_whole and is_short and not any(s in candidate.text for s in asked.stop)
 
     def best(self, candidates: Sequence[Candidate]) -> Candidate:
-        """Pick the first finished in the preset's order, else the first: never the longest.
-
-        Where the answer must have a form, one that has it comes first.
-        """
+        """Pick the first finished one of the asked form by the panel's order: never the longest."""
         schema = self.request.schema
         by_index = sorted(candidates, key=lambda c: (not obeys(c.text, schema), c.index))
         whole = [c for c in by_index if c.is_usable and c.finish_reason == "stop"]
@@ -349,8 +351,9 @@ class Run:
                 reader.see(event)
             await self._emit(event)
 
-        opening, self.opening = self.opening, None
-        stream = self._calls.stream if opening is None else opening.before(self._calls.stream)
+        stream = self._calls.stream
+        if self.opening is not None:
+            stream, self.opening = self.opening.before(stream), None
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(reader.run()) if reader is not None else None
             panel = await ask_panel(calls, enough, stream, emit)
@@ -372,16 +375,20 @@ class Run:
     ) -> Answer:
         judge = await self._seat.judge_of(candidates)
         reading = Reading()
-        asked = self.request.sampling.max_tokens or self.preset.answer_max_tokens
+        request = self.request
+        most = request.sampling.max_tokens or self.preset.answer_max_tokens
         # A comparison in front would break the form, and hide a call of a function.
-        has_inline = has_inline and self.request.schema is None and self.request.tools is None
+        has_inline = has_inline and request.schema is None and request.tools is None
+        inline = InlineAnalysis(judge.inline_tokens) if has_inline else None
         async with self._answering.writing(
-            judge.model, self._wholeness(), reading, has_inline=has_inline, most=asked
+            judge.model, self._wholeness(), reading, inline=inline, most=most
         ) as tell:
-            await judge.write(self.request, reading, tell, notes=notes, has_inline=has_inline)
+            await judge.write(request, reading, tell, notes=notes, has_inline=has_inline)
+        if inline is not None and inline.is_cut:
+            return await self._write(candidates, inline.analysis, has_inline=False)
         if not self._answering.has_begun:
             raise JudgeError("the judge wrote nothing", code="judge_empty_completion")
-        return checked(await self._answering.answer(), self.request.schema)
+        return checked(await self._answering.answer(), request.schema)
 
     def _wholeness(self) -> Wholeness:
         """Say how whole the panel was, with the first reason why it was not."""

@@ -1,17 +1,28 @@
 """One model that answers the client's own conversation, or calls the client's functions."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from localfusion.errors import EngineTimeoutError, RequestError
 from localfusion.fusion.answering import Answering, Wholeness
 from localfusion.fusion.calls import DEADLINE, Calls, Reading
 from localfusion.fusion.opening import Opening
 from localfusion.fusion.schema import checked
-from localfusion.types import Answer, Message, Prompt, Request
+from localfusion.types import Answer, Function, Message, Prompt, Request, Tools, Usage
 
 TOOL_TURN = "tool_turn"
 """Reason of an answer that is one model's: it calls functions, which are never merged."""
+NOT_CALLED = "not_called"
+"""Reason of an answer that is one model's: it might have asked the panel, and did not."""
+FUSION_FUNCTION = "openrouter_fusion"
+"""The fusion, as it is shown to a model that decides: without arguments, for the panel reads the
+conversation itself."""
+_FUSION = Function(
+    FUSION_FUNCTION,
+    "Ask a panel of other models the same question and get one answer made of theirs. Call it "
+    "where the question is hard, open or disputed.",
+    {"type": "object", "properties": {}},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +81,21 @@ class Solo:
             self.calls.ledger.wait("tools", self.calls.now - began)
         return opening
 
+    async def drop(self, opening: Opening) -> None:
+        """End a call whose answer nobody wants, and note what it took."""
+        await opening.aclose()
+        read = await self.calls.count(opening.model, opening.prompt.messages, opening.prompt.tools)
+        usage = Usage(read or 0, opening.pieces, calls=1)
+        self.calls.ledger.stage("synthesis", 0.0, usage)
+
+    def _tools(self) -> Tools | None:
+        tools = self.request.tools
+        if not self.request.may_fuse:
+            return tools
+        return replace(tools or Tools(()), functions=(*(tools.functions if tools else ()), _FUSION))
+
     async def _prompt(self, model: str) -> Prompt:
-        asked, tools = self.request, self.request.tools
+        asked, tools = self.request, self._tools()
         has_tools = self.calls.engines[model].facts.calls_tools
         if tools is not None and not has_tools:
             raise RequestError(

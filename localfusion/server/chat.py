@@ -5,9 +5,11 @@ import time
 from fastapi import APIRouter, Request, Response
 
 from localfusion.server.fields import read_chat
+from localfusion.server.forms import DEPTH_HEADER, read_depth
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import Runs, read_json
-from localfusion.server.replies import ChatReply
+from localfusion.server.placing import place
+from localfusion.server.replies import ChatChoices, ChatReply
 from localfusion.server.running import RunResponse
 
 _BODY_SCHEMA = {"schema": {"$ref": "#/components/schemas/ChatBody"}}
@@ -26,8 +28,10 @@ def chat_routes(gateway: Gateway, runs: Runs) -> APIRouter:
     )
     async def create_chat_completion(request: Request) -> Response:
         chat = read_chat(await read_json(request, limits.body_bytes), limits.messages)
-        gateway.fusion.resolve(chat.request.model)  # an unknown name is told before a full house
-        reply = ChatReply(chat, int(time.time()))
-        return RunResponse(gateway, runs, chat.request, reply, is_stream=chat.is_stream)
+        depth = read_depth(request.headers.getlist(DEPTH_HEADER))
+        chat = place(gateway.fusion, chat, depth=depth)
+        created = int(time.time())
+        reply = ChatReply(chat, created) if chat.choices == 1 else ChatChoices(chat, created)
+        return RunResponse(gateway, runs, *chat.each(), reply=reply, is_stream=chat.is_stream)
 
     return router

@@ -4,116 +4,27 @@ A documented field that would change the answer and is not built is refused, nev
 silence; a field that nobody documents is ignored and named in a header. Values are never echoed.
 """
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BeforeValidator, Field
 
 from localfusion.errors import RequestError
-from localfusion.server.body import field_path
-from localfusion.types import Message, Request, Role, SamplingParams
+from localfusion.server.forms import EffortName, Forms, FusionOptions, take_forms, to_effort
+from localfusion.server.section import Section, ignored_names, read, refuse, unsupported
+from localfusion.server.tools import (
+    Choice,
+    NamedTool,
+    ResponseFormat,
+    ToolBody,
+    to_schema,
+    to_tools,
+)
+from localfusion.server.turns import ChatMessage, to_messages
+from localfusion.types import Request, SamplingParams, Watches
 
-MAX_UNKNOWN = 100
-MAX_NAMED = 10
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
-
-
-class Section(BaseModel):
-    """A part of a request: nothing is coerced, nothing unknown is an error."""
-
-    model_config = ConfigDict(strict=True, frozen=True, use_attribute_docstrings=True)
-
-
-def _check_part(value: object) -> object:
-    kind = value.get("type", "text") if isinstance(value, dict) else "text"
-    if kind == "image_url":
-        raise PydanticCustomError(
-            "unsupported_image", "is an image, and the models here read text; send text parts only"
-        )
-    if kind != "text":
-        raise PydanticCustomError(
-            "unsupported_parameter", "is no text part; send parts of type text only"
-        )
-    return value
-
-
-class TextPart(Section):
-    type: Literal["text"]
-    text: str
-
-
-def _content_kind(value: object) -> str | None:
-    match value:
-        case str():
-            return "<text>"
-        case list():
-            return "<parts>"
-    return None
-
-
-Content = Annotated[
-    Annotated[str, Tag("<text>")]
-    | Annotated[
-        list[Annotated[TextPart, BeforeValidator(_check_part)]],
-        Field(min_length=1, max_length=64),
-        Tag("<parts>"),
-    ],
-    Discriminator(
-        _content_kind,
-        custom_error_type="invalid_type",
-        custom_error_message="must be a string or a list of text parts; send text",
-    ),
-]
-
-
-def _refuse_tools(value: object) -> object:
-    if value:
-        raise PydanticCustomError(
-            "unsupported_parameter", "is not supported; write what happened as text content"
-        )
-    return None
-
-
-def _refuse_tool_role(value: object) -> object:
-    if value in ("tool", "function"):
-        raise PydanticCustomError(
-            "unsupported_parameter", "tool results are not supported; send them as user text"
-        )
-    return value
-
-
-_NoTools = Annotated[object, AfterValidator(_refuse_tools)]
-
-
-class ChatMessage(Section):
-    role: Annotated[
-        Literal["system", "developer", "user", "assistant"], BeforeValidator(_refuse_tool_role)
-    ]
-    """``developer`` is read as ``system``."""
-    tool_calls: _NoTools = None
-    function_call: _NoTools = None
-    audio: _NoTools = None
-    content: Content
-    """A string, or text parts, which are joined by line breaks."""
-
-    def to_message(self) -> Message:
-        role: Role = "system" if self.role == "developer" else self.role
-        if isinstance(self.content, str):
-            return Message(role, self.content)
-        return Message(role, "\n".join(part.text for part in self.content))
+MAX_CHOICES = 8
 
 
 class StreamOptions(Section):
@@ -123,29 +34,10 @@ class StreamOptions(Section):
     """Accepted; none is added."""
 
 
-class FusionOptions(Section):
-    model_config = ConfigDict(extra="forbid")
-
-    stream_panel: bool = False
-    """Send every event of the run as a chunk ``{"choices": [], "fusion_event": {...}}``."""
-    policy: str | None = Field(default=None, max_length=40)
-    """How the answer is made; None: as the preset says."""
-    options: dict[str, str | int | float | bool] | None = Field(default=None, max_length=20)
-    """Of the policy."""
-    deadline_ms: int | None = Field(default=None, ge=100, le=3_600_000)
-    """For the whole request; None: the preset's."""
-
-    @property
-    def changes(self) -> dict[str, object]:
-        """What the request has otherwise than its preset."""
-        found: dict[str, object] = {"policy": self.policy, "options": self.options}
-        if self.deadline_ms is not None:
-            found["deadline"] = self.deadline_ms / 1000
-        return {name: value for name, value in found.items() if value is not None}
-
-
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 Text = Annotated[str, Field(max_length=512)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
 def _stop_list(value: object) -> object:
@@ -172,8 +64,22 @@ class ChatBody(Section):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    n: int | None = Field(default=None, ge=1, le=8)
-    """Only 1."""
+    logit_bias: dict[TokenId, Bias] | None = Field(default=None, max_length=300)
+    """By token number of the model that writes the answer."""
+    logprobs: bool | None = None
+    """Of a single model's answer."""
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    """With ``logprobs``: how many of the likeliest tokens are told for each place."""
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    """Answers of a single model; a fusion gives 1."""
+    response_format: ResponseFormat | None = None
+    """What form the answer has; drafts are free text."""
+    tools: list[ToolBody] | None = Field(default=None, max_length=128)
+    """Functions that the answer may call; drafts may not."""
+    tool_choice: Choice | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: EffortName | None = None
+    """Of the model that writes the answer; ``max`` and ``xhigh`` are ``high`` here."""
     metadata: dict[Annotated[str, Field(max_length=64)], Text] | None = Field(
         default=None, max_length=16
     )
@@ -182,7 +88,8 @@ class ChatBody(Section):
     """Accepted; nothing here reads it."""
     safety_identifier: Text | None = None
     """Accepted; nothing here reads it."""
-    fusion: FusionOptions | None = None
+    modalities: list[Literal["text"]] | None = None
+    """Only text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,31 +97,47 @@ class ChatRequest:
     """A chat request that can be run.
 
     Attributes:
+        requested: The name that the client asked for.
+        forms: What it said of fusion.
+        choices: Answers that it wants.
         ignored: Names of fields that nobody documents, for ``x-localfusion-ignored``.
     """
 
     request: Request
+    requested: str
+    forms: Forms = field(default_factory=Forms)
     is_stream: bool = False
     include_usage: bool = False
-    stream_panel: bool = False
+    choices: int = 1
     ignored: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> FusionOptions:
+        return self.forms.options
+
+    def each(self) -> Sequence[Request]:
+        """Return a request for each answer; their seeds follow each other."""
+        if self.choices == 1:
+            return (self.request,)
+        sampling = self.request.sampling
+        return tuple(
+            replace(
+                self.request,
+                sampling=replace(
+                    sampling, seed=None if sampling.seed is None else sampling.seed + place
+                ),
+            )
+            for place in range(self.choices)
+        )
 
 
 _ENGINE_ONLY = "it belongs to the engine and is set in models.yaml"
 _TEXT_ONLY = "leave it out, for answers are text"
 
 # Values that ask for nothing besides what happens anyway, and what to do otherwise.
-_REFUSED: Mapping[str, tuple[tuple[object, ...], str]] = {
-    "tools": (([],), "leave it out and describe in a message what the tools found"),
-    "tool_choice": (("none", "auto"), "leave it out, for there are no tools"),
-    "parallel_tool_calls": ((), "leave it out, for there are no tools"),
-    "functions": (([],), "leave it out and describe in a message what the functions found"),
-    "function_call": (("none", "auto"), "leave it out, for there are no functions"),
-    "response_format": (({"type": "text"},), "leave it out and describe the format in a message"),
-    "logprobs": ((False,), "leave it out"),
-    "top_logprobs": ((0,), "leave it out"),
-    "logit_bias": (({},), "leave it out"),
-    "reasoning_effort": ((), "leave it out"),
+REFUSED: Mapping[str, tuple[tuple[object, ...], str]] = {
+    "functions": (([],), "send tools"),
+    "function_call": (("none", "auto"), "send tool_choice"),
     "audio": ((), _TEXT_ONLY),
     "modalities": ((["text"],), _TEXT_ONLY),
     "web_search_options": ((), "leave it out, for there is no network"),
@@ -222,7 +145,6 @@ _REFUSED: Mapping[str, tuple[tuple[object, ...], str]] = {
     "service_tier": (("auto", "default"), "leave it out"),
     "verbosity": (("medium",), "leave it out and ask for the length in a message"),
     "store": ((False,), "leave it out, for nothing is stored"),
-    "plugins": (([],), "leave it out; the model's name chooses the preset"),
 } | dict.fromkeys(
     (
         "add_generation_prompt",
@@ -249,7 +171,7 @@ _REFUSED: Mapping[str, tuple[tuple[object, ...], str]] = {
 )
 
 # Hints that may speed a request up and change nothing else.
-_HINTS = frozenset(
+HINTS = frozenset(
     {"prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
 )
 
@@ -260,38 +182,42 @@ def read_chat(document: Mapping[str, object], max_messages: int) -> ChatRequest:
     Raises:
         RequestError: names the first field that is wrong, what it may be, and what to do.
     """
-    unknown = [n for n in document if n not in ChatBody.model_fields and n not in _HINTS]
-    _refuse_unsupported(document)
-    ignored = [name for name in unknown if name not in _REFUSED]
-    if len(ignored) > MAX_UNKNOWN:
-        raise RequestError(
-            f"the body has more than {MAX_UNKNOWN} unknown fields; remove them",
-            code="too_many_values",
-        )
-    try:
-        body = ChatBody.model_validate(document)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        raise _explain(details[0]) from None
-    _check_together(body, max_messages)
-    wants_panel = bool(body.fusion and body.fusion.stream_panel)
-    named = [name for name in ignored if _SAFE_NAME.fullmatch(name)]
+    refuse(document, REFUSED)
+    known = {*ChatBody.model_fields, *REFUSED, *HINTS, "fusion", "plugins"}
+    ignored = ignored_names(document, known)
+    forms, rest = take_forms(document)
+    body = read(ChatBody, rest)
+    _check_together(body, forms.options, max_messages)
+    request = Request(
+        model=body.model,
+        messages=to_messages(body.messages),
+        sampling=_sampling(body),
+        schema=to_schema(body.response_format),
+        tools=to_tools(body.tools or (), body.tool_choice, body.parallel_tool_calls),
+        effort=to_effort(body.reasoning_effort),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        changes=forms.options.changes,
+        watches=_watches(body, forms.options),
+    )
     return ChatRequest(
-        request=Request(
-            model=body.model,
-            messages=tuple(message.to_message() for message in body.messages),
-            sampling=_sampling(body),
-            changes=body.fusion.changes if body.fusion else {},
-            watches="panel" if wants_panel else "answer" if body.stream else "nothing",
-        ),
+        request,
+        body.model,
+        forms=forms,
         is_stream=bool(body.stream),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
-        stream_panel=wants_panel,
-        ignored=tuple(named[:MAX_NAMED]),
+        choices=body.n or 1,
+        ignored=ignored,
     )
 
 
+def _watches(body: ChatBody, options: FusionOptions) -> Watches:
+    if not body.stream:
+        return "nothing"
+    return "panel" if options.stream_panel else "answer"
+
+
 def _sampling(body: ChatBody) -> SamplingParams:
+    bias = body.logit_bias
     return SamplingParams(
         temperature=body.temperature,
         top_p=body.top_p,
@@ -300,30 +226,23 @@ def _sampling(body: ChatBody) -> SamplingParams:
         seed=body.seed,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
+        logit_bias={int(token): value for token, value in bias.items()} if bias else None,
     )
 
 
-def _refuse_unsupported(document: Mapping[str, object]) -> None:
-    for name, (neutral, remedy) in _REFUSED.items():
-        value = document.get(name)
-        if value is None or any(type(value) is type(same) and value == same for same in neutral):
-            continue
-        raise _unsupported(name, f"is not supported; {remedy}")
-
-
-def _check_together(body: ChatBody, max_messages: int) -> None:
+def _check_together(body: ChatBody, options: FusionOptions, max_messages: int) -> None:
     if len(body.messages) > max_messages:
         raise RequestError(
             f"messages has more than {max_messages} entries; shorten the conversation",
             code="out_of_range",
             param="messages",
         )
-    if body.n not in (None, 1):
-        raise _unsupported("n", "may only be 1; send the request as often as you need answers")
     if body.stream_options is not None and not body.stream:
-        raise _unsupported("stream_options", "belongs to streams; leave it out or set stream: true")
-    if body.fusion is not None and body.fusion.stream_panel and not body.stream:
-        raise _unsupported("fusion.stream_panel", "belongs to streams; set stream: true")
+        raise unsupported("stream_options", "belongs to streams; leave it out or set stream: true")
+    if options.stream_panel and not body.stream:
+        raise unsupported("fusion.stream_panel", "belongs to streams; set stream: true")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise unsupported("top_logprobs", "belongs to logprobs; set logprobs: true")
     lengths = {body.max_tokens, body.max_completion_tokens} - {None}
     if len(lengths) > 1:
         raise RequestError(
@@ -331,51 +250,3 @@ def _check_together(body: ChatBody, max_messages: int) -> None:
             code="out_of_range",
             param="max_tokens",
         )
-
-
-def _unsupported(name: str, what: str) -> RequestError:
-    return RequestError(f"{name} {what}", code="unsupported_parameter", param=name)
-
-
-_OWN_CODES = frozenset({"unsupported_parameter", "unsupported_image", "invalid_type"})
-
-
-def _explain(item: ErrorDetails) -> RequestError:
-    # The tags of alternatives, which pydantic puts into the place, are written <like this>.
-    parts = tuple(p for p in item["loc"] if not (isinstance(p, str) and p.startswith("<")))
-    path, kind = field_path(parts), item["type"]
-    message = item["msg"].replace("Input should", "must").replace("should", "must")
-    message = message[0].lower() + message[1:]
-    if kind in _OWN_CODES:
-        return RequestError(f"{path} {message}", code=kind, param=path)
-    if kind == "missing":
-        return RequestError(f"{path} is missing; add it", code="missing_parameter", param=path)
-    if kind == "extra_forbidden":
-        known = ", ".join(FusionOptions.model_fields)
-        return RequestError(
-            f"{path} is not an option here; known: {known}", code="unknown_option", param=path
-        )
-    if kind.endswith("_type") or kind == "int_from_float":
-        what = f"{path} {message}; send it as that type"
-        return RequestError(what, code="invalid_type", param=path)
-    limits = _range(parts) or message
-    return RequestError(
-        f"{path} {limits}; send it within that limit", code="out_of_range", param=path
-    )
-
-
-_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-
-
-def _range(parts: tuple[str | int, ...]) -> str | None:
-    """Name both ends of a number's range; pydantic names only the one that was passed."""
-    field = ChatBody.model_fields.get(str(parts[0]))
-    if field is None or len(parts) > 1:
-        return None
-    bounds = [
-        f"{word} {getattr(limit, name)}"
-        for limit in field.metadata
-        for name, word in _BOUNDS.items()
-        if hasattr(limit, name)
-    ]
-    return "must be " + " and ".join(bounds) if bounds else None

@@ -31,6 +31,7 @@ def _names(gateway: Gateway) -> Iterator[str]:
     yield from (SLUG_PREFIX + name for name in gateway.fusion.presets)
     yield from (HOSTED_SLUG, HOSTED_FAST_SLUG)
     yield from gateway.fusion.engines
+    yield from gateway.fusion.aliases
 
 
 def _entry(gateway: Gateway, name: str, created: int) -> dict[str, object]:

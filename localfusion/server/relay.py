@@ -1,7 +1,7 @@
 """From a run's events to one client: departure, silence, stalled readers, a server that stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -67,9 +67,9 @@ class Taker(Protocol):
 
 
 async def relay(
-    events: AsyncGenerator[Event, None], reply: Taker, *, aborted: asyncio.Event
+    runs: Sequence[AsyncGenerator[Event, None]], reply: Taker, *, aborted: asyncio.Event
 ) -> None:
-    """Hand a run's events to a reply, one by one; the run is closed on every way out.
+    """Hand the events of runs to one reply, as they come; all are closed on every way out.
 
     Raises:
         FusionError: what the run was refused for or failed at, or that the server stops.
@@ -78,10 +78,10 @@ async def relay(
     queue: _Queue = asyncio.Queue(BUFFER)
     async with asyncio.TaskGroup() as group:
         sources = (
-            group.create_task(_fill(queue, events)),
+            *(group.create_task(_fill(queue, events)) for events in runs),
             group.create_task(_fail_when(aborted, queue)),
         )
-        failure = await _hand_on(queue, reply)
+        failure = await _hand_on(queue, reply, len(runs))
         for source in sources:
             source.cancel()
     if failure is not None:
@@ -108,7 +108,9 @@ async def _fail_when(aborted: asyncio.Event, queue: _Queue) -> None:
     )
 
 
-async def _hand_on(queue: _Queue, reply: Taker) -> FusionError | ClientGoneError | None:
+async def _hand_on(
+    queue: _Queue, reply: Taker, running: int
+) -> FusionError | ClientGoneError | None:
     # The failure is returned, for raised inside a TaskGroup it would arrive as a group of one.
     try:
         while True:
@@ -124,7 +126,8 @@ async def _hand_on(queue: _Queue, reply: Taker) -> FusionError | ClientGoneError
                 case RunFailed():
                     return event.error
             await reply.take(event)
-            if isinstance(event, RunCompleted):
+            running -= isinstance(event, RunCompleted)
+            if not running:
                 return None
     except ClientGoneError as error:
         return error

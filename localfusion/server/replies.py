@@ -1,4 +1,4 @@
-"""What a chat client gets: the completion object, chunks, usage, status. Pure folds over events."""
+"""What a chat client gets: the completion object, or its chunks. Pure folds over events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,146 +18,12 @@ from localfusion.events import (
     SynthesisStarted,
 )
 from localfusion.server import sse
-from localfusion.server.envelope import error_object, error_response
+from localfusion.server.block import fusion_block
 from localfusion.server.fields import ChatRequest
-from localfusion.types import Answer, Candidate, Stage, Status, Usage
+from localfusion.server.view import RunView, reasoning_fields, status_block, tokens_block, usage
+from localfusion.types import Answer, TokenLogprob, ToolCallDelta, Usage
 
-
-@dataclass(slots=True)
-class RunView:
-    """What is known of a run so far, from its events.
-
-    Attributes:
-        stage: The stage that goes on, None before the first event.
-        model: Who judges or writes in it, None while the panel answers.
-        settled: From the moment when the panel's wholeness is known.
-    """
-
-    run_id: str | None = None
-    stage: Stage | None = None
-    model: str | None = None
-    settled: AnswerStarted | None = None
-    answer: Answer | None = None
-    _done: int = 0
-    _members: int = 0
-
-    def see(self, event: Event) -> None:
-        match event:
-            case RunStarted():
-                self.run_id = event.run_id
-                self.stage = "panel" if event.judge else "synthesis"
-                self._members = len(event.members)
-            case PanelCompleted():
-                self._done += 1
-            case AnalysisStarted():
-                self.stage, self.model = "analysis", event.judge
-            case SynthesisStarted():
-                self.stage, self.model = "synthesis", event.judge
-            case AnswerStarted():
-                self.stage, self.model, self.settled = "synthesis", event.model, event
-            case RunCompleted():
-                self.answer = event.answer
-
-    @property
-    def progress(self) -> str:
-        """Phase and counts in a few words, never a model's text."""
-        match self.stage:
-            case None:
-                return "localfusion starting"
-            case "panel":
-                return f"localfusion panel {self._done}/{self._members}"
-            case _:
-                return f"localfusion {self.stage}"
-
-    def headers(self, ignored: Sequence[str]) -> dict[str, str]:
-        """Headers as far as they are known; the status is ``pending`` until the panel settles."""
-        settled = self.answer or self.settled
-        headers: dict[str, str] = {"x-localfusion-status": settled.status if settled else "pending"}
-        if self.run_id is not None:
-            headers["x-localfusion-trace"] = self.run_id
-        if settled and settled.lost:
-            headers["x-localfusion-lost"] = ",".join(
-                f"{candidate.index}={candidate.failure_reason}" for candidate in settled.lost
-            )
-        if ignored:
-            headers["x-localfusion-ignored"] = ",".join(ignored)
-        return headers
-
-    def refusal(self, error: FusionError) -> Response:
-        """Return OpenAI's answer to a request that failed before its first byte."""
-        headers = {"x-localfusion-trace": self.run_id} if self.run_id else {}
-        return error_response(
-            error, trace_id=self.run_id, stage=self.stage, model=self.model, headers=headers
-        )
-
-    def error(self, error: FusionError) -> dict[str, object]:
-        return error_object(error, trace_id=self.run_id, stage=self.stage, model=self.model)
-
-
-def completion(answer: Answer, created: int) -> dict[str, object]:
-    """Build the ``chat.completion`` object; ``created`` in seconds since 1970."""
-    message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
-    body: dict[str, object] = {
-        "id": f"chatcmpl-{answer.run_id}",
-        "object": "chat.completion",
-        "created": created,
-        "model": answer.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": message | _reasoning(answer.reasoning),
-                "logprobs": None,
-                "finish_reason": answer.finish_reason,
-            }
-        ],
-        "usage": usage(answer),
-    }
-    if answer.status != "full":
-        body["fusion"] = _status(answer.run_id, answer.status, answer.reason, answer.lost)
-    return body
-
-
-def usage(answer: Answer) -> dict[str, object]:
-    """Sum the tokens over every call of the run; ``stages`` has the parts."""
-    stages = {
-        name: _tokens(timing.usage) | {"calls": timing.usage.calls}
-        for name, timing in answer.stages.items()
-    }
-    return _tokens(answer.usage) | {"stages": stages}
-
-
-def _tokens(tokens: Usage) -> dict[str, object]:
-    return {
-        "prompt_tokens": tokens.prompt_tokens,
-        "completion_tokens": tokens.completion_tokens,
-        "total_tokens": tokens.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": tokens.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning_tokens},
-    }
-
-
-def _reasoning(text: str) -> dict[str, object]:
-    # Clients are split over the name (vllm-project/vllm #27755), so both are sent.
-    return {"reasoning": text, "reasoning_content": text} if text else {}
-
-
-def _status(
-    run_id: str, status: Status, reason: str | None, lost: Sequence[Candidate]
-) -> dict[str, object]:
-    return {
-        "status": status,
-        "reason": reason,
-        "lost": [
-            {
-                "index": candidate.index,
-                "model": candidate.model,
-                "failure_reason": candidate.failure_reason,
-                "detail": candidate.error,
-            }
-            for candidate in lost
-        ],
-        "trace_id": run_id,
-    }
+__all__ = ["ChatChoices", "ChatReply", "RunView", "usage"]
 
 
 @dataclass(slots=True)
@@ -166,36 +32,78 @@ class ChatReply:
 
     Attributes:
         created: Seconds since 1970, the same in every chunk.
+        index: Of the choice.
     """
 
     chat: ChatRequest
     created: int
+    index: int = 0
     view: RunView = field(default_factory=RunView)
     _has_role: bool = False
 
     def feed(self, event: Event) -> bytes:
         """Return what an event adds to the stream; nothing for most."""
+        frames = self.choice(event)
+        if isinstance(event, RunCompleted):
+            frames += self.close(event.answer.usage, usage(event.answer))
+        return frames
+
+    def choice(self, event: Event) -> bytes:
+        """Return what an event adds to this choice's part of the stream."""
         self.view.see(event)
         frames = b""
-        if self.chat.stream_panel:
+        if self.chat.options.stream_panel:
             frames += self._frame({"choices": [], "fusion_event": wire.encode(event)})
+        if self.chat.options.progress == "reasoning" and (line := _phase(event, self.view)):
+            frames += self._role({}) + self._choice(reasoning_fields(line))
         match event:
             case AnswerStarted():
-                frames += self._role(event)
+                frames += self._settled(event)
             case AnswerDelta():
-                delta = ({"content": event.text} if event.text else {}) | _reasoning(
-                    event.reasoning
-                )
-                frames += self._choice(delta) if delta else b""
+                delta = _delta(event)
+                logprobs = _logprobs(event.logprobs) if self._wants_logprobs else None
+                frames += self._choice(delta, logprobs=logprobs) if delta or logprobs else b""
             case RunCompleted():
                 frames += self._end(event.answer)
         return frames
+
+    def close(self, _: Usage, told: dict[str, object]) -> bytes:
+        """Return the end of the stream."""
+        frames = self._frame({"choices": [], "usage": told}) if self.chat.include_usage else b""
+        return frames + sse.DONE
 
     def keep_alive(self) -> bytes:
         return sse.comment(self.view.progress)
 
     def body(self, answer: Answer) -> dict[str, object]:
-        return completion(answer, self.created)
+        return {
+            "id": f"chatcmpl-{answer.run_id}",
+            "object": "chat.completion",
+            "created": self.created,
+            "model": answer.model,
+            "choices": [self.whole(answer)],
+            "usage": usage(answer),
+        } | self._block(answer)
+
+    def whole(self, answer: Answer) -> dict[str, object]:
+        """Build this choice of an answer that is not streamed."""
+        message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
+        if answer.tool_calls:
+            message["content"] = answer.text or None
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": call.arguments},
+                }
+                for call in answer.tool_calls
+            ]
+        return {
+            "index": self.index,
+            "message": message | reasoning_fields(answer.reasoning),
+            "logprobs": _logprobs(answer.logprobs) if self._wants_logprobs else None,
+            "finish_reason": _finish(answer),
+        }
 
     def headers(self) -> dict[str, str]:
         return self.view.headers(self.chat.ignored)
@@ -206,34 +114,57 @@ class ChatReply:
     def fail(self, error: FusionError) -> bytes:
         """Return the chunk that ends a stream whose status has been sent; no [DONE] follows it."""
         failed: dict[str, object] = {"error": self.view.error(error)}
-        return self._choice({"content": ""}, "error", failed)
+        return self._choice({"content": ""}, finish_reason="error", extra=failed)
 
-    def _role(self, settled: AnswerStarted) -> bytes:
+    @property
+    def _wants_logprobs(self) -> bool:
+        return self.chat.request.logprobs is not None
+
+    def _block(self, answer: Answer) -> dict[str, object]:
+        include = self.chat.options.include
+        if include is not None:
+            return {"fusion": fusion_block(answer, include, requested=self.chat.requested)}
+        if answer.status != "full":
+            return {"fusion": _status(answer)}
+        return {}
+
+    def _role(self, extra: dict[str, object]) -> bytes:
+        if self._has_role and not extra:
+            return b""
         self._has_role = True
+        return self._choice({"role": "assistant", "content": ""}, extra=extra)
+
+    def _settled(self, settled: AnswerStarted) -> bytes:
         extra: dict[str, object] = {}
         if settled.status != "full":
-            extra["fusion"] = _status(settled.run_id, settled.status, settled.reason, settled.lost)
-        return self._choice({"role": "assistant", "content": ""}, None, extra)
+            block = status_block(settled.run_id, settled.status, settled.reason, settled.lost)
+            extra["fusion"] = block
+        return self._role(extra)
 
     def _end(self, answer: Answer) -> bytes:
         settled = self.view.settled
         extra: dict[str, object] = {}
-        if answer.status != (settled.status if settled else "full"):
+        if self.chat.options.include is not None:
+            extra = self._block(answer)
+        elif answer.status != (settled.status if settled else "full"):
             # Cut after its first word: the status of the first chunk no longer holds.
-            extra["fusion"] = _status(answer.run_id, answer.status, answer.reason, answer.lost)
-        frames = b"" if self._has_role else self._choice({"role": "assistant", "content": ""})
-        frames += self._choice({}, answer.finish_reason, extra)
-        if self.chat.include_usage:
-            frames += self._frame({"choices": [], "usage": usage(answer)})
-        return frames + sse.DONE
+            extra["fusion"] = _status(answer)
+        return self._role({}) + self._choice({}, finish_reason=_finish(answer), extra=extra)
 
     def _choice(
         self,
         delta: dict[str, object],
+        *,
         finish_reason: str | None = None,
+        logprobs: dict[str, object] | None = None,
         extra: dict[str, object] | None = None,
     ) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        choice = {
+            "index": self.index,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
         empty: dict[str, object] = {"usage": None} if self.chat.include_usage else {}
         return self._frame({"choices": [choice], **empty, **(extra or {})})
 
@@ -249,3 +180,109 @@ class ChatReply:
                 **content,
             }
         )
+
+
+@dataclass(slots=True)
+class ChatChoices:
+    """Several answers of a single model, each a run of its own, in one reply."""
+
+    chat: ChatRequest
+    created: int
+    _replies: dict[str, ChatReply] = field(default_factory=dict)
+    _answers: dict[str, Answer] = field(default_factory=dict)
+
+    def feed(self, event: Event) -> bytes:
+        if isinstance(event, RunStarted):
+            reply = ChatReply(self.chat, self.created, index=len(self._replies))
+            self._replies[event.run_id] = reply
+        frames = self._replies[event.run_id].choice(event)
+        if isinstance(event, RunCompleted):
+            self._answers[event.run_id] = event.answer
+            if len(self._answers) == self.chat.choices:
+                frames += self._first.close(self._usage, tokens_block(self._usage))
+        return frames
+
+    def keep_alive(self) -> bytes:
+        return self._first.keep_alive()
+
+    def body(self, answer: Answer) -> dict[str, object]:
+        choices = [self._replies[name].whole(self._answers[name]) for name in self._replies]
+        body = self._first.body(answer)
+        return body | {"choices": choices, "usage": tokens_block(self._usage)}
+
+    def headers(self) -> dict[str, str]:
+        return self._first.headers()
+
+    def refusal(self, error: FusionError) -> Response:
+        return self._first.refusal(error)
+
+    def fail(self, error: FusionError) -> bytes:
+        return self._first.fail(error)
+
+    @property
+    def _first(self) -> ChatReply:
+        return next(iter(self._replies.values()), ChatReply(self.chat, self.created))
+
+    @property
+    def _usage(self) -> Usage:
+        return sum((answer.usage for answer in self._answers.values()), Usage())
+
+
+def _finish(answer: Answer) -> str:
+    # A model that was made to call ends with "stop" at some servers.
+    return (
+        "tool_calls"
+        if answer.tool_calls and answer.finish_reason != "length"
+        else (answer.finish_reason)
+    )
+
+
+def _status(answer: Answer) -> dict[str, object]:
+    return status_block(answer.run_id, answer.status, answer.reason, answer.lost)
+
+
+def _delta(event: AnswerDelta) -> dict[str, object]:
+    delta: dict[str, object] = {"content": event.text} if event.text else {}
+    if event.tool_calls:
+        delta["tool_calls"] = [_tool_call(piece) for piece in event.tool_calls]
+    return delta | reasoning_fields(event.reasoning)
+
+
+def _tool_call(piece: ToolCallDelta) -> dict[str, object]:
+    function: dict[str, object] = {"arguments": piece.arguments}
+    if not piece.name:
+        return {"index": piece.index, "function": function}
+    function["name"] = piece.name
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
+
+
+def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, object] | None:
+    if not tokens:
+        return None
+    return {"content": [_place(t) | {"top_logprobs": list(map(_place, t.top))} for t in tokens]}
+
+
+def _place(token: TokenLogprob) -> dict[str, object]:
+    return {
+        "token": token.token,
+        "logprob": token.logprob,
+        "bytes": list(token.token.encode()),
+    }
+
+
+def _phase(event: Event, view: RunView) -> str:
+    """Say in a line what has just begun or ended, for clients that show reasoning alone."""
+    match event:
+        case RunStarted(judge=judge, members=members) if judge:
+            return f"Asking {len(members)} times.\n"
+        case PanelCompleted(candidate=candidate) if candidate.is_lost:
+            return f"{candidate.model} is lost: {candidate.failure_reason}.\n"
+        case PanelCompleted(candidate=candidate):
+            return f"{candidate.model} has answered ({view.progress.split()[-1]}).\n"
+        case AnalysisStarted(judge=judge):
+            return f"{judge} compares the answers.\n"
+        case SynthesisStarted(judge=judge):
+            return f"{judge} reads and writes.\n"
+        case AnswerStarted(status=status, reason=reason) if status != "full":
+            return f"The answer is {status}: {reason}.\n"
+    return ""

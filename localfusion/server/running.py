@@ -53,15 +53,15 @@ class Reply(Protocol):
 
 
 class RunResponse(Response):
-    """A response that is a run: it goes while the client is there, and no longer."""
+    """A response that is a run, or several: they go while the client is there, and no longer."""
 
     def __init__(
-        self, gateway: Gateway, runs: Runs, request: Request, reply: Reply, *, is_stream: bool
+        self, gateway: Gateway, runs: Runs, *requests: Request, reply: Reply, is_stream: bool
     ) -> None:
         super().__init__()
         self._gateway = gateway
         self._runs = runs
-        self._request = request
+        self._requests = requests
         self._reply = reply
         self._is_stream = is_stream
 
@@ -97,9 +97,9 @@ class RunResponse(Response):
         await response(scope, receive, send)
 
     async def _run(self, reply: "_Streamed | _Whole", scope: Scope) -> FusionError | None:
-        events = self._gateway.fusion.stream(self._request)
+        runs = [self._gateway.fusion.stream(request) for request in self._requests]
         try:
-            await relay(events, reply, aborted=self._runs.aborted)
+            await relay(runs, reply, aborted=self._runs.aborted)
         except FusionError as error:
             return error
         except ClientGoneError:

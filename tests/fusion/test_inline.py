@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from localfusion.engines.sim import SimEngine
 from localfusion.events import AnswerDelta
-from localfusion.fusion.judge.inline import LONGEST, InlineAnalysis
-from localfusion.types import Request, SamplingParams
+from localfusion.fusion.judge.inline import InlineAnalysis
+from localfusion.types import Prompt, Request, SamplingParams
 from tests.fusion.conftest import REQUEST, FusionFactory, events_of
 
 pytestmark = pytest.mark.virtual_time
@@ -45,7 +45,15 @@ def test_answer_without_a_comparison_is_passed_on_whole(text: str, places: list[
 
 def test_comparison_without_an_end_is_the_answer() -> None:
     assert read(["<analysis>It", " is 8."]) == "It is 8."
-    assert read(["<analysis>" + "x" * (LONGEST + 1), "y"]) == "x" * (LONGEST + 1) + "y"
+
+
+def test_comparison_that_is_too_long_is_cut_and_kept_as_notes() -> None:
+    inline = InlineAnalysis(limit=3)
+
+    seen = "".join(inline.feed(piece) for piece in ("<analysis>A", " is", " wrong,", " and"))
+
+    assert (seen, inline.end(), inline.is_cut) == ("", "", True)
+    assert inline.analysis.startswith("A is wrong")
 
 
 def test_comparison_without_an_answer_is_the_answer() -> None:
@@ -76,3 +84,22 @@ async def test_answer_is_never_longer_than_the_client_allows(
     assert answer.text.count("word") <= 20
     assert judge.aborts == 1
     assert answer.stages["synthesis"].usage.completion_tokens >= 20
+
+
+async def test_judge_that_compares_for_too_long_is_asked_for_the_answer(
+    fusion: FusionFactory,
+) -> None:
+    def speak(prompt: Prompt) -> str:
+        is_second = "Notes from comparing them" in prompt.messages[-1].content
+        return "It is 8." if is_second else "<analysis>" + "B is wrong. " * 200
+
+    judge = SimEngine(speak)
+    panel = fusion(
+        a=SimEngine("8"), b=SimEngine("9"), judge=judge, options={}, analysis_max_tokens=64
+    )
+
+    answer = await panel.complete(REQUEST)
+
+    assert (answer.text, answer.status) == ("It is 8.", "full")
+    assert answer.stages["synthesis"].usage.calls == 2
+    assert answer.stages["synthesis"].usage.completion_tokens < 100

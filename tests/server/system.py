@@ -39,7 +39,12 @@ class SimGateway:
     fusion: Fusion = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fusion = Fusion(self.engines, self.settings.presets, default_preset="trio")
+        self.fusion = Fusion(
+            self.engines,
+            self.settings.presets,
+            default_preset="trio",
+            aliases=self.settings.aliases,
+        )
 
     def phases(self) -> Mapping[str, PhaseChange]:
         return {name: PhaseChange(name, "ready", 1.5) for name in self.engines}
@@ -96,6 +101,7 @@ def gateway(
     limits: Mapping[str, object] | None = None,
     preset: Mapping[str, object] | None = None,
     engines: Mapping[str, SimEngine] | None = None,
+    aliases: Mapping[str, str] | None = None,
     **more: SimEngine,
 ) -> SimGateway:
     given = {**(engines or {}), **more}
@@ -117,6 +123,7 @@ def gateway(
                     }
                 )
             },
+            "aliases": aliases or {},
             "server": server or {},
             "limits": limits or {},
         }

@@ -10,6 +10,9 @@ from localfusion.types import Message, SamplingParams
 
 HELLO = [{"role": "user", "content": "hello"}]
 
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
 
 def chat(**fields: object) -> Mapping[str, object]:
     return {"model": "trio", "messages": HELLO, **fields}
@@ -48,11 +51,24 @@ MALFORMED = [
     ("M29 content null", message(content=None), "invalid_type", "messages[1].content"),
     ("M29 content number", message(content=7), "invalid_type", "messages[1].content"),
     ("M29 content empty list", message(content=[]), "out_of_range", "messages[1].content"),
-    ("M29 tool result", message(role="tool"), "unsupported_parameter", "messages[1].role"),
+    ("M29 tool result", message(role="tool"), "missing_parameter", "messages[1].tool_call_id"),
     (
-        "tool calls in an old turn",
+        "M29 tool result without a call",
+        message(role="tool", tool_call_id="c1"),
+        "out_of_range",
+        "messages[1].tool_call_id",
+    ),
+    ("function result", message(role="function"), "unsupported_parameter", "messages[1].role"),
+    (
+        "half a tool call",
         message(role="assistant", tool_calls=[{"id": "1"}], content=None),
-        "unsupported_parameter",
+        "missing_parameter",
+        "messages[1].tool_calls[0].function",
+    ),
+    (
+        "a user's tool call",
+        message(tool_calls=[CALL]),
+        "out_of_range",
         "messages[1].tool_calls",
     ),
     ("M30 model absent", {"messages": HELLO}, "missing_parameter", "model"),
@@ -85,16 +101,78 @@ MALFORMED = [
     ("M37 cache_salt", chat(cache_salt="x"), "unsupported_parameter", "cache_salt"),
     ("M37 echo", chat(echo=True), "unsupported_parameter", "echo"),
     ("M37 guided_json", chat(guided_json={}), "unsupported_parameter", "guided_json"),
-    ("n 2", chat(n=2), "unsupported_parameter", "n"),
-    ("tools", chat(tools=[{"type": "function"}]), "unsupported_parameter", "tools"),
-    ("plugins", chat(plugins=[{"id": "fusion"}]), "unsupported_parameter", "plugins"),
-    ("logprobs", chat(logprobs=True), "unsupported_parameter", "logprobs"),
-    ("logprobs 0", chat(logprobs=0), "unsupported_parameter", "logprobs"),
     (
-        "json answer",
-        chat(response_format={"type": "json_object"}),
+        "half a tool",
+        chat(tools=[{"type": "function"}]),
+        "missing_parameter",
+        "tools[0].function",
+    ),
+    ("M36 two of one name", chat(tools=[TOOL, TOOL]), "out_of_range", "tools[1].function.name"),
+    (
+        "M36 bad name",
+        chat(tools=[{"type": "function", "function": {"name": "a b"}}]),
+        "out_of_range",
+        "tools[0].function.name",
+    ),
+    ("M36 129 tools", chat(tools=[TOOL] * 129), "out_of_range", "tools"),
+    (
+        "M36 choice of none",
+        chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "other"}}),
+        "out_of_range",
+        "tool_choice.function.name",
+    ),
+    ("required of nothing", chat(tool_choice="required"), "out_of_range", "tool_choice"),
+    ("other plugin", chat(plugins=[{"id": "web"}]), "unsupported_parameter", "plugins[0].id"),
+    ("logprobs 0", chat(logprobs=0), "invalid_type", "logprobs"),
+    ("M27 top_logprobs 21", chat(top_logprobs=21), "out_of_range", "top_logprobs"),
+    ("top_logprobs alone", chat(top_logprobs=2), "unsupported_parameter", "top_logprobs"),
+    ("M34 bias of a word", chat(logit_bias={"word": 1}), "out_of_range", None),
+    ("M34 bias of 200", chat(logit_bias={"1": 200}), "out_of_range", "logit_bias.1"),
+    (
+        "form without a schema",
+        chat(response_format={"type": "json_schema"}),
+        "missing_parameter",
+        "response_format.json_schema",
+    ),
+    ("other form", chat(response_format={"type": "xml"}), "out_of_range", "response_format.type"),
+    (
+        "M40 two forms",
+        chat(fusion={}, plugins=[{"id": "fusion"}]),
+        "out_of_range",
+        "plugins[0]",
+    ),
+    (
+        "M40 nine candidates",
+        chat(fusion={"analysis_models": ["a"] * 9}),
+        "out_of_range",
+        "fusion.analysis_models",
+    ),
+    ("M40 deadline 0", chat(fusion={"deadline_ms": 0}), "out_of_range", "fusion.deadline_ms"),
+    ("M40 deadline 2 h", chat(fusion={"deadline_ms": 7_200_000}), "out_of_range", None),
+    (
+        "web search",
+        chat(plugins=[{"id": "fusion", "tools": [{"type": "openrouter:web_search"}]}]),
+        "tool_unavailable",
+        "plugins[0].tools[0]",
+    ),
+    (
+        "tool beside its parameters",
+        chat(tools=[{"type": "openrouter:fusion", "model": "a"}]),
+        "unknown_option",
+        "tools[0]",
+    ),
+    ("gate", chat(fusion={"deliberate": "auto"}), "out_of_range", "fusion.deliberate"),
+    (
+        "panel twice",
+        chat(fusion={"panel": ["a"], "analysis_models": ["a"]}),
+        "out_of_range",
+        "fusion.panel",
+    ),
+    (
+        "reasoning tokens",
+        chat(fusion={"reasoning": {"max_tokens": 5}}),
         "unsupported_parameter",
-        "response_format",
+        "fusion.reasoning.max_tokens",
     ),
     ("audio answer", chat(modalities=["audio"]), "unsupported_parameter", "modalities"),
     (

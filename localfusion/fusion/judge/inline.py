@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 OPEN, CLOSE = "<analysis>", "</analysis>"
-LONGEST = 3000
-"""Characters of a comparison; if it has not ended by then, all of it is taken as the answer."""
 TOKENS = 240
 """What the comparison may take in addition to the answer: 120 words and its tags."""
 
@@ -14,11 +12,16 @@ class InlineAnalysis:
     """Separates ``<analysis>…</analysis>`` at the very beginning from the answer behind it.
 
     Attributes:
-        analysis: What was held back, once it has ended.
+        limit: Pieces of the stream after which it is cut, for it is not the answer.
+        analysis: What was held back, once it has ended or was cut.
+        is_cut: It was.
     """
 
+    limit: int = TOKENS
     analysis: str = ""
+    is_cut: bool = False
     _held: str = ""
+    _pieces: int = 0
     _is_answering: bool = False
 
     def feed(self, text: str) -> str:
@@ -26,6 +29,7 @@ class InlineAnalysis:
         if self._is_answering:
             return text
         self._held += text
+        self._pieces += 1
         begun = self._held.lstrip()
         if len(begun) < len(OPEN) and OPEN.startswith(begun):
             return ""  # it may still become one
@@ -37,11 +41,13 @@ class InlineAnalysis:
                 return ""  # line breaks behind it belong to nobody
             self.analysis = inside.strip()
             return self._release(answer.lstrip())
-        return self._release(inside.lstrip()) if len(inside) > LONGEST else ""
+        if self._pieces >= self.limit:
+            self.is_cut, self.analysis = True, inside.strip()
+        return ""
 
     def end(self) -> str:
         """Return what is left when the stream has ended: a comparison that nothing followed."""
-        if self._is_answering:
+        if self._is_answering or self.is_cut:
             return ""
         rest = self._held.strip().removeprefix(OPEN).removesuffix(CLOSE)
         return self._release(rest.strip())

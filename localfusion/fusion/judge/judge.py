@@ -131,6 +131,11 @@ class Judge:
         await self._timed("analysis", reading, self.calls.read(self.model, prompt, reading))
         return parse(reading.text, labels)
 
+    @property
+    def inline_tokens(self) -> int:
+        """What a comparison in front of the answer may take; a longer one is cut."""
+        return min(INLINE_TOKENS, self.preset.analysis_max_tokens)
+
     def named(self, analysis: Analysis) -> Analysis:
         """Put candidates' names in place of letters, for everyone but the judge."""
         return named(analysis, {k: self.names[i] for k, i in self.drafts.labels.items()})
@@ -153,7 +158,7 @@ class Judge:
             notes, has_inline=has_inline, has_schema=request.schema is not None
         )
         asked = request.sampling
-        cap = (asked.max_tokens or self.preset.answer_max_tokens) + INLINE_TOKENS * has_inline
+        cap = (asked.max_tokens or self.preset.answer_max_tokens) + self.inline_tokens * has_inline
         sampling = replace(asked, max_tokens=cap, stop=(*asked.stop, self.drafts.stop))
         can_call = self.calls.engines[self.model].facts.calls_tools
         tools = request.tools if can_call else None

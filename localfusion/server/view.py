@@ -1,0 +1,133 @@
+"""What is known of a run from its events, and its account, for every API. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import Response
+
+from localfusion.errors import FusionError
+from localfusion.events import (
+    AnalysisStarted,
+    AnswerStarted,
+    Event,
+    PanelCompleted,
+    RunCompleted,
+    RunStarted,
+    SynthesisStarted,
+)
+from localfusion.server.envelope import error_object, error_response
+from localfusion.types import Answer, Candidate, Stage, Status, Usage
+
+
+@dataclass(slots=True)
+class RunView:
+    """What is known of a run so far, from its events.
+
+    Attributes:
+        stage: The stage that goes on, None before the first event.
+        model: Who judges or writes in it, None while the panel answers.
+        settled: From the moment when the panel's wholeness is known.
+    """
+
+    run_id: str | None = None
+    stage: Stage | None = None
+    model: str | None = None
+    settled: AnswerStarted | None = None
+    answer: Answer | None = None
+    _done: int = 0
+    _members: int = 0
+
+    def see(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self.run_id = event.run_id
+                self.stage = "panel" if event.judge else "synthesis"
+                self._members = len(event.members)
+            case PanelCompleted():
+                self._done += 1
+            case AnalysisStarted():
+                self.stage, self.model = "analysis", event.judge
+            case SynthesisStarted():
+                self.stage, self.model = "synthesis", event.judge
+            case AnswerStarted():
+                self.stage, self.model, self.settled = "synthesis", event.model, event
+            case RunCompleted():
+                self.answer = event.answer
+
+    @property
+    def progress(self) -> str:
+        """Phase and counts in a few words, never a model's text."""
+        match self.stage:
+            case None:
+                return "localfusion starting"
+            case "panel":
+                return f"localfusion panel {self._done}/{self._members}"
+            case _:
+                return f"localfusion {self.stage}"
+
+    def headers(self, ignored: Sequence[str]) -> dict[str, str]:
+        """Headers as far as they are known; the status is ``pending`` until the panel settles."""
+        settled = self.answer or self.settled
+        headers: dict[str, str] = {"x-localfusion-status": settled.status if settled else "pending"}
+        if self.run_id is not None:
+            headers["x-localfusion-trace"] = self.run_id
+        if settled and settled.lost:
+            headers["x-localfusion-lost"] = ",".join(
+                f"{candidate.index}={candidate.failure_reason}" for candidate in settled.lost
+            )
+        if ignored:
+            headers["x-localfusion-ignored"] = ",".join(ignored)
+        return headers
+
+    def refusal(self, error: FusionError) -> Response:
+        """Return OpenAI's answer to a request that failed before its first byte."""
+        headers = {"x-localfusion-trace": self.run_id} if self.run_id else {}
+        return error_response(
+            error, trace_id=self.run_id, stage=self.stage, model=self.model, headers=headers
+        )
+
+    def error(self, error: FusionError) -> dict[str, object]:
+        return error_object(error, trace_id=self.run_id, stage=self.stage, model=self.model)
+
+
+def usage(answer: Answer) -> dict[str, object]:
+    """Sum the tokens over every call of the run; ``stages`` has the parts."""
+    stages = {
+        name: tokens_block(timing.usage) | {"calls": timing.usage.calls}
+        for name, timing in answer.stages.items()
+    }
+    return tokens_block(answer.usage) | {"stages": stages}
+
+
+def tokens_block(tokens: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": tokens.prompt_tokens,
+        "completion_tokens": tokens.completion_tokens,
+        "total_tokens": tokens.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": tokens.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning_tokens},
+    }
+
+
+def reasoning_fields(text: str) -> dict[str, object]:
+    # Clients are split over the name (vllm-project/vllm #27755), so both are sent.
+    return {"reasoning": text, "reasoning_content": text} if text else {}
+
+
+def status_block(
+    run_id: str, status: Status, reason: str | None, lost: Sequence[Candidate]
+) -> dict[str, object]:
+    return {
+        "status": status,
+        "reason": reason,
+        "lost": [
+            {
+                "index": candidate.index,
+                "model": candidate.model,
+                "failure_reason": candidate.failure_reason,
+                "detail": candidate.error,
+            }
+            for candidate in lost
+        ],
+        "trace_id": run_id,
+    }
