@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+import openai
 import psutil
 import pytest
 
@@ -97,3 +98,13 @@ def _wait_until_ready(server: Server) -> None:
         except httpx2.TransportError:
             pass  # it does not listen yet
         threading.Event().wait(0.5)
+
+
+@pytest.fixture
+def client(server: Server) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        _strict_response_validation=True,
+    )

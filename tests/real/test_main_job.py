@@ -24,16 +24,6 @@ for chunk in client.chat.completions.create(**body, stream=True):
 """
 
 
-@pytest.fixture
-def client(server: Server) -> openai.OpenAI:
-    return openai.OpenAI(
-        base_url=f"{server.url}/v1",
-        api_key="none",
-        max_retries=0,
-        _strict_response_validation=True,
-    )
-
-
 def test_fused_answer(server: Server, client: openai.OpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(
         model="localfusion/demo",

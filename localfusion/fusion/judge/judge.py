@@ -164,7 +164,8 @@ class Judge:
         tools = request.tools if can_call else None
         prompt = await self._prompt(messages, sampling, cap, self.calls.seed("judge"), tools)
         # With a comparison in front the answer's tokens are counted by pieces.
-        interval = 1 if has_inline else self.calls.answer_interval
+        # vLLM's reader of calls loses arguments that come in larger pieces.
+        interval = 1 if has_inline or tools else self.calls.answer_interval
         prompt = replace(prompt, schema=request.schema, effort=request.effort, interval=interval)
         work = self.calls.read(self.model, prompt, reading, tell)
         await self._timed("synthesis", reading, work)
