@@ -1,7 +1,13 @@
-"""Write docs/models-yaml.md from the settings' own docstrings; ``--check`` only compares."""
+"""Write docs/models-yaml.md, and the tables of docs/http.md, from docstrings.
 
+``--check`` only compares.
+"""
+
+import re
 import sys
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from localfusion.config import (
     CatalogueFacts,
@@ -20,8 +26,17 @@ from localfusion.config import (
     Settings,
     WheelsSource,
 )
+from localfusion.server.fields import ChatBody
+from localfusion.server.forms import FusionOptions, MemberOptions
+from localfusion.server.turns import ChatMessage
 
-PAGE = Path(__file__).parent.parent / "docs" / "models-yaml.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "models-yaml.md"
+HTTP_PAGE = DOCS / "http.md"
+BODIES: dict[str, type[BaseModel]] = {
+    kind.__name__: kind for kind in (ChatBody, ChatMessage, FusionOptions, MemberOptions)
+}
+_MARKED = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 SECTIONS: dict[str, type[Section]] = {
     "top level": Settings,
     "default_preset": DefaultPreset,
@@ -62,15 +77,28 @@ def render() -> str:
     return "\n".join([INTRO, *(_table(title, section) for title, section in SECTIONS.items())])
 
 
+def render_http(page: str) -> str:
+    """Return the page with its tables anew."""
+
+    def fill(marked: re.Match[str]) -> str:
+        rows = "\n".join(_rows(BODIES[marked[1]]))
+        return f"<!-- table: {marked[1]} -->\n{rows}\n<!-- end -->"
+
+    return _MARKED.sub(fill, page)
+
+
 def _table(title: str, section: type[Section]) -> str:
+    return "\n".join([f"## {title}", "", *_rows(section), ""])
+
+
+def _rows(section: type[BaseModel]) -> list[str]:
     schema = section.model_json_schema()
     required = schema.get("required", [])
     rows = [
         f"| `{key}` | {_values(field)} | {_default(key, field, required)} | {_meaning(field)} |"
         for key, field in schema["properties"].items()
     ]
-    head = ["| key | value | default | meaning |", "|---|---|---|---|"]
-    return "\n".join([f"## {title}", "", *head, *rows, ""])
+    return ["| key | value | default | meaning |", "|---|---|---|---|", *rows]
 
 
 def _values(field: dict[str, object]) -> str:
@@ -110,11 +138,13 @@ def _meaning(field: dict[str, object]) -> str:
 
 
 def main() -> int:
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(render(), encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != render():
-        print(f"{PAGE} is not current: run scripts/generate_docs.py", file=sys.stderr)
-        return 1
+    pages = {PAGE: render(), HTTP_PAGE: render_http(HTTP_PAGE.read_text(encoding="utf-8"))}
+    for page, text in pages.items():
+        if "--check" not in sys.argv[1:]:
+            page.write_text(text, encoding="utf-8")
+        elif not page.is_file() or page.read_text(encoding="utf-8") != text:
+            print(f"{page} is not current: run scripts/generate_docs.py", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -4,9 +4,7 @@ import time
 import uuid
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,8 +23,12 @@ from localfusion.server.fields import ChatBody
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import Runs, check_source
 from localfusion.server.models import model_routes
+from localfusion.server.openapi import describe
 
 __all__ = ["Gateway", "create_app"]
+
+BODIES = (ChatBody,)
+"""Bodies that routes parse themselves, for the OpenAPI document."""
 
 
 def create_app(gateway: Gateway, runs: Runs | None = None) -> FastAPI:
@@ -50,7 +52,7 @@ def create_app(gateway: Gateway, runs: Runs | None = None) -> FastAPI:
     app.add_exception_handler(FusionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(Edge)
-    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = lambda: describe(app, BODIES)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
@@ -142,16 +144,3 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
             NotFoundError("there is nothing at this address; /openapi.json lists what there is")
         )
     return error_response(RequestError("the request cannot be read; see /openapi.json"))
-
-
-def _describe(app: FastAPI) -> dict[str, object]:
-    """Build the OpenAPI document; the chat body is parsed by us, so its schema is added here."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        _, schemas = models_json_schema(
-            [(ChatBody, "validation")], ref_template="#/components/schemas/{model}"
-        )
-        components = document.setdefault("components", {}).setdefault("schemas", {})
-        components.update(schemas["$defs"])
-        app.openapi_schema = document
-    return app.openapi_schema

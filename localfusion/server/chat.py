@@ -4,15 +4,20 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
-from localfusion.server.fields import read_chat
+from localfusion.server.fields import ChatBody, read_chat
 from localfusion.server.forms import DEPTH_HEADER, read_depth
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import Runs, read_json
+from localfusion.server.openapi import json_body
 from localfusion.server.placing import place
 from localfusion.server.replies import ChatChoices, ChatReply
 from localfusion.server.running import RunResponse
 
-_BODY_SCHEMA = {"schema": {"$ref": "#/components/schemas/ChatBody"}}
+EXAMPLE: dict[str, object] = {
+    "model": "openrouter/fusion",
+    "messages": [{"role": "user", "content": "Name the three primary colors."}],
+    "max_completion_tokens": 60,
+}
 
 
 def chat_routes(gateway: Gateway, runs: Runs) -> APIRouter:
@@ -20,12 +25,7 @@ def chat_routes(gateway: Gateway, runs: Runs) -> APIRouter:
     router = APIRouter()
     limits = gateway.settings.limits
 
-    @router.post(
-        "/v1/chat/completions",
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": _BODY_SCHEMA}}
-        },
-    )
+    @router.post("/v1/chat/completions", openapi_extra=json_body(ChatBody, EXAMPLE))
     async def create_chat_completion(request: Request) -> Response:
         chat = read_chat(await read_json(request, limits.body_bytes), limits.messages)
         depth = read_depth(request.headers.getlist(DEPTH_HEADER))

@@ -90,6 +90,10 @@ class ChatBody(Section):
     """Accepted; nothing here reads it."""
     modalities: list[Literal["text"]] | None = None
     """Only text."""
+    fusion: FusionOptions | None = None
+    """How the answer is made."""
+    plugins: list[object] | None = None
+    """The same as ``[{"id": "fusion", …}]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ def read_chat(document: Mapping[str, object], max_messages: int) -> ChatRequest:
         RequestError: names the first field that is wrong, what it may be, and what to do.
     """
     refuse(document, REFUSED)
-    known = {*ChatBody.model_fields, *REFUSED, *HINTS, "fusion", "plugins"}
+    known = {*ChatBody.model_fields, *REFUSED, *HINTS}
     ignored = ignored_names(document, known)
     forms, rest = take_forms(document)
     body = read(ChatBody, rest)
