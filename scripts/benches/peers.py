@@ -32,11 +32,11 @@ from benches.table import Row
 from localfusion.config import Config
 
 OURS, PLAIN_OURS = "localfusion", "localfusion, analysis: none"
-AHEAD = f"{PLAIN_OURS}, prefill: true"
+AFTER = f"{PLAIN_OURS}, prefill: false"
 MOA, PLAIN = f"OptiLLM {VERSION} moa", "plain script"
 PAIRS = ((OURS, MOA), (PLAIN_OURS, PLAIN))
 """Arms that do the same work: drafts compared before the answer, or not."""
-SHOWN = ((OURS, PLAIN), (PLAIN_OURS, MOA), (AHEAD, PLAIN_OURS))
+SHOWN = ((OURS, PLAIN), (PLAIN_OURS, MOA), (PLAIN_OURS, AFTER))
 
 QUESTION = (
     "Case {number}. A small town wants fewer cars in its center. Write a report of a thousand "
@@ -119,11 +119,11 @@ async def _open_arms(
     url: str, relay: Relay, model: str, folder: Path
 ) -> AsyncGenerator[tuple[dict[str, Arm], dict[str, Record]], None]:
     """Yield the arms that can be asked, and a record for each arm."""
-    records = {name: Record() for name in (OURS, MOA, PLAIN_OURS, PLAIN, AHEAD)}
+    records = {name: Record() for name in (OURS, MOA, PLAIN_OURS, PLAIN, AFTER)}
     async with AsyncExitStack() as stack:
         engine_url = await stack.enter_async_context(relay.listen())
         arms = {OURS: localfusion_arm(url, "peers"), PLAIN_OURS: localfusion_arm(url, "plain")}
-        arms[AHEAD] = localfusion_arm(url, "ahead")
+        arms[AFTER] = localfusion_arm(url, "after")
         arms[PLAIN] = plain_arm(engine_url, relay, model)
         try:
             peer = await stack.enter_async_context(optillm_server(engine_url, folder))

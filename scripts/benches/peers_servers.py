@@ -47,7 +47,7 @@ def derive(loaded: Config, model: str, max_tokens: int) -> dict[str, object]:
     """Return a models.yaml of one model: samples of it as the panel, and it as the judge.
 
     Preset ``peers`` compares drafts as a preset does by default; ``plain`` does not compare them;
-    ``ahead`` is ``plain`` with a judge that reads drafts while the panel works.
+    ``after`` is ``plain`` with a judge that reads no draft before the panel is done.
     """
     shipped = yaml.safe_load(loaded.file.read_text())
     preset = {
@@ -62,7 +62,7 @@ def derive(loaded: Config, model: str, max_tokens: int) -> dict[str, object]:
     own: dict[str, object] = {
         "default_preset": {"gpu": "peers", "cpu": "peers"},
         "models": {model: shipped["models"][model]},
-        "presets": {"peers": preset, "plain": plain, "ahead": plain | {"prefill": True}},
+        "presets": {"peers": preset, "plain": plain, "after": plain | {"prefill": False}},
     }
     if loaded.engine_python is not None:
         own["engine_python"] = str(loaded.engine_python)
@@ -83,7 +83,7 @@ async def localfusion_server(
     env = kept | {"TMPDIR": str(folder), "LOCALFUSION_CACHE": str(cache_dir())}
     port = _free_port()
     command = [sys.executable, "-m", "localfusion", "--config", str(file), "serve"]
-    command += ["--preset", "peers", "--preset", "plain", "--preset", "ahead", "--port", str(port)]
+    command += ["--preset", "peers", "--preset", "plain", "--preset", "after", "--port", str(port)]
     async with _child(command, env, folder / "localfusion.log", port, "/ready"):
         yield f"http://127.0.0.1:{port}/v1"
 
