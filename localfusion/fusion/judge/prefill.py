@@ -21,6 +21,9 @@ MOST_KV_USAGE = 0.85
 """Use of the judge's KV cache above which reading ahead would push out what others need."""
 LEAST_TOKENS = 32
 """Growth for which a request of its own is worth it; at least one block, for blocks are shared."""
+GUESSED = 3
+"""Times that growth, where several drafts are open and which one comes next is a guess: they may
+end together, and then only one of them has been read."""
 
 
 class Prefill:
@@ -89,7 +92,9 @@ class Prefill:
             if sum(tokens for _, tokens in drafts) > self._room:
                 await self._emit(PrefillCompleted(drafts=len(self._order.placed), skipped="window"))
                 return
-            if self._new(drafts) < max(LEAST_TOKENS, self._engine.facts.block_size):
+            least = max(LEAST_TOKENS, self._engine.facts.block_size)
+            is_guess = len(self._growing) > 1 and self._order.next_open is None
+            if self._new(drafts) < least * (GUESSED if is_guess and self._next is not None else 1):
                 continue
             if not await self._extend(drafts):
                 return
