@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from localfusion.engines.turns import TurnRules
 from localfusion.types import Delta, Message, Prompt, Tools
 
 Phase = Literal[
@@ -47,6 +48,7 @@ class EngineFacts:
             where there is no such cache, or nothing is known of it.
         devices: How many of ``device`` it occupies while it works.
         calls_tools: Whether ``Prompt.tools`` may be sent.
+        turns: What its chat template takes; whatever else it is asked is put into that shape.
     """
 
     max_model_len: int
@@ -56,6 +58,7 @@ class EngineFacts:
     devices: int = 1
     device: Device = "engine"
     calls_tools: bool = False
+    turns: TurnRules = field(default_factory=TurnRules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 
 from localfusion.engines import openai_wire as wire
-from localfusion.engines import vllm_metrics
+from localfusion.engines import turns, vllm_metrics
 from localfusion.engines.base import (
     MISCONFIGURED,
     EngineFacts,
@@ -189,6 +189,7 @@ class OpenAIEngine:
             max_model_len=int(model.get("max_model_len") or self._facts.max_model_len),
             version=version,
             block_size=await self._block_size() if is_vllm else 0,
+            turns=await self._turn_rules(),
         )
         self._speak(wire.Dialect(is_vllm=is_vllm, takes_priority=is_vllm))
         return self._facts
@@ -226,6 +227,23 @@ class OpenAIEngine:
         Raises:
             EngineError: code ``count_unsupported`` where it has no ``/tokenize``.
         """
+        return await self._count(turns.shape(messages, self._facts.turns), tools)
+
+    async def _turn_rules(self) -> turns.TurnRules:
+        """Find out what the chat template takes; where nothing can be counted, all is assumed."""
+        refused: dict[str, bool] = {}
+        try:
+            await self._count(turns.PLAIN, None)
+            for rule, conversation in turns.PROBES.items():
+                try:
+                    await self._count(conversation, None)
+                except RequestError:
+                    refused[rule] = False
+        except (EngineError, RequestError):
+            return turns.TurnRules()
+        return turns.TurnRules(**refused)
+
+    async def _count(self, messages: Sequence[Message], tools: Tools | None) -> int:
         body: dict[str, object] = {"model": self._model, "messages": wire.message_list(messages)}
         if tools is not None:
             body["tools"] = wire.tool_list(tools)
@@ -244,6 +262,7 @@ class OpenAIEngine:
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         """Stream the answer; see Engine. Closing it closes the connection, so the server aborts."""
+        prompt = replace(prompt, messages=turns.shape(prompt.messages, self._facts.turns))
         body = wire.request_body(self._model, prompt, self._dialect)
         reader = wire.ChunkReader(self.name, with_logprobs=prompt.logprobs is not None)
         url = f"{self._base}/chat/completions"
