@@ -98,25 +98,14 @@ def compose(
     plan = make_plan(config, wanted, hardware)
     for name, judge in plan.judges.items():
         presets[name] = presets[name].model_copy(update={"judge": judge}).with_warning(REPLACED)
+    planned = {slot.model for slot in plan.slots}
     for name, preset in presets.items():
-        presets[name] = preset.model_copy(update={"prefill": _reads_ahead(preset, plan)})
+        if not any(planned.intersection(preset.models) <= set(group) for group in plan.groups):
+            # A judge that loads after the panel begins with an empty cache: nothing to read ahead.
+            presets[name] = preset.model_copy(update={"prefill": False})
     order = [slot.model for slot in plan.slots]
     models = (*order, *(name for name in models if name not in order))
     return System(config, presets, models, weights, plan, (*notes, *plan.notes))
-
-
-def _reads_ahead(preset: Preset, plan: Plan) -> bool:
-    """Say whether the judge is to read drafts while the panel still works."""
-    slots = {slot.model: slot for slot in plan.slots if slot.model in preset.models}
-    if not any(slots.keys() <= set(group) for group in plan.groups):
-        return False  # a judge that loads after the panel begins with an empty cache
-    if preset.prefill != "auto" or preset.judge not in slots:
-        return bool(preset.prefill)
-    panel = {member.model for member in preset.panel}
-    if preset.judge in panel:
-        return True  # one pass over the weights serves drafts that are written and read
-    taken = {core for name in panel & slots.keys() for core in slots[name].cores}
-    return taken.isdisjoint(slots[preset.judge].cores)
 
 
 def _missing(config: Config, names: Iterable[str]) -> dict[str, str]:

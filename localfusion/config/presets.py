@@ -80,9 +80,8 @@ class Preset(Section):
     """In which the judge reads the drafts; ``fixed``: the panel's, ``random``: by the seed."""
     traces: Literal["keep", "drop"] = "keep"
     """Whether the judge reads the reasoning behind the drafts, as far as it fits."""
-    prefill: bool | Literal["auto"] = "auto"
-    """Let the judge read drafts while the panel still works; auto: unless it has an engine of its
-    own on CPU cores of the panel, where that takes from the panel what it saves the judge."""
+    prefill: bool = True
+    """Let the judge read drafts while the panel still works."""
     agreement: bool = False
     """Ask the judge for its choice in both orders and tell how far they agree."""
     extract: Extract | None = None
