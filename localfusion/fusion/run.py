@@ -351,9 +351,8 @@ class Run:
                 reader.see(event)
             await self._emit(event)
 
-        stream = self._calls.stream
-        if self.opening is not None:
-            stream, self.opening = self.opening.before(stream), None
+        begun, self.opening = self.opening, None
+        stream = self._calls.stream if begun is None else begun.before(self._calls.stream)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(reader.run()) if reader is not None else None
             panel = await ask_panel(calls, enough, stream, emit)
