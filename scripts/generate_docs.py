@@ -28,13 +28,15 @@ from localfusion.config import (
 )
 from localfusion.server.fields import ChatBody
 from localfusion.server.forms import FusionOptions, MemberOptions
+from localfusion.server.responses_fields import ResponsesBody
 from localfusion.server.turns import ChatMessage
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "models-yaml.md"
 HTTP_PAGE = DOCS / "http.md"
 BODIES: dict[str, type[BaseModel]] = {
-    kind.__name__: kind for kind in (ChatBody, ChatMessage, FusionOptions, MemberOptions)
+    kind.__name__: kind
+    for kind in (ChatBody, ChatMessage, FusionOptions, MemberOptions, ResponsesBody)
 }
 _MARKED = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 SECTIONS: dict[str, type[Section]] = {

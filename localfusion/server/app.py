@@ -24,10 +24,12 @@ from localfusion.server.gateway import Gateway
 from localfusion.server.limits import Runs, check_source
 from localfusion.server.models import model_routes
 from localfusion.server.openapi import describe
+from localfusion.server.responses import response_routes
+from localfusion.server.responses_fields import ResponsesBody
 
 __all__ = ["Gateway", "create_app"]
 
-BODIES = (ChatBody,)
+BODIES = (ChatBody, ResponsesBody)
 """Bodies that routes parse themselves, for the OpenAPI document."""
 
 
@@ -38,6 +40,7 @@ def create_app(gateway: Gateway, runs: Runs | None = None) -> FastAPI:
         gateway: What answers.
         runs: Counts and aborts the runs; None: nobody outside needs to.
     """
+    runs = runs or Runs(gateway.settings.limits.runs)
     app = FastAPI(
         title="localfusion",
         version=__version__,
@@ -48,7 +51,8 @@ def create_app(gateway: Gateway, runs: Runs | None = None) -> FastAPI:
     app.include_router(_state_routes(gateway))
     app.include_router(model_routes(gateway, int(time.time())))
     app.include_router(engine_routes(gateway))
-    app.include_router(chat_routes(gateway, runs or Runs(gateway.settings.limits.runs)))
+    app.include_router(chat_routes(gateway, runs))
+    app.include_router(response_routes(gateway, runs))
     app.add_exception_handler(FusionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(Edge)

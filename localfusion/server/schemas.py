@@ -5,7 +5,8 @@ end an engine (CVE-2026-105757), so that nothing without bounds is passed on.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field
 
 import re2
 
@@ -17,6 +18,9 @@ MAX_PROPERTIES = 500
 MAX_ENUM = 1000
 MAX_BRANCHES = 64
 MAX_PATTERN = 256
+MAX_WRITTEN_OUT = 5000
+"""Schemas in one, each reference counted as what it stands for: sixteen levels of references, four
+to each, are a billion."""
 MAX_COUNT = 1 << 20
 """Of ``minItems``, ``maxLength`` and the like."""
 PATTERN_BYTES = 1 << 20
@@ -39,10 +43,11 @@ _SCHEMAS = (
     "then",
     "else",
 )
-_Node = tuple[Mapping[str, object], str, int]
+_DYNAMIC = ("$dynamicRef", "$recursiveRef")
+_Schema = Mapping[str, object]
 
 
-def check_schema(schema: Mapping[str, object], where: str) -> None:
+def check_schema(schema: _Schema, where: str) -> None:
     """Refuse a schema that a decoder may not be able to hold to.
 
     Args:
@@ -55,9 +60,11 @@ def check_schema(schema: Mapping[str, object], where: str) -> None:
     if len(json.dumps(schema).encode()) > MAX_BYTES:
         raise _refused(where, f"has more than {MAX_BYTES} bytes; shorten it")
     properties = branches = 0
-    stack: list[_Node] = [(schema, where, 1)]
+    seen: set[int] = set()
+    stack: list[tuple[_Schema, str, int]] = [(schema, where, 1)]
     while stack:
         node, path, depth = stack.pop()
+        seen.add(id(node))
         if depth > MAX_DEPTH:
             raise _refused(where, f"nests deeper than {MAX_DEPTH} levels; flatten it")
         _check_node(node, path)
@@ -69,7 +76,7 @@ def check_schema(schema: Mapping[str, object], where: str) -> None:
         if branches > MAX_BRANCHES:
             raise _refused(where, f"has more than {MAX_BRANCHES} branches; remove some")
         stack.extend((child, inner, depth + 1) for child, inner in _children(node, path))
-    _check_references(schema, where)
+    _References(schema, where, seen).check()
 
 
 def check_pattern(pattern: str, where: str) -> None:
@@ -78,6 +85,8 @@ def check_pattern(pattern: str, where: str) -> None:
     Raises:
         RequestError: code ``schema_not_supported``.
     """
+    if len(pattern) > MAX_PATTERN:
+        raise _refused(where, f"has more than {MAX_PATTERN} characters; shorten it")
     options = re2.Options()
     options.max_mem = PATTERN_BYTES
     options.log_errors = False
@@ -91,7 +100,7 @@ def check_pattern(pattern: str, where: str) -> None:
         ) from error
 
 
-def _check_node(node: Mapping[str, object], path: str) -> None:
+def _check_node(node: _Schema, path: str) -> None:
     for key in _COUNTS & node.keys():
         value = node[key]
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
@@ -99,16 +108,20 @@ def _check_node(node: Mapping[str, object], path: str) -> None:
     values = node.get("enum")
     if "enum" in node and (not isinstance(values, list) or not 0 < len(values) <= MAX_ENUM):
         raise _refused(f"{path}.enum", f"must be a list of 1 to {MAX_ENUM} values; shorten it")
-    pattern = node.get("pattern")
-    if isinstance(pattern, str):
-        if len(pattern) > MAX_PATTERN:
-            raise _refused(f"{path}.pattern", f"has more than {MAX_PATTERN} characters; shorten it")
+    if "pattern" in node:
+        pattern = node["pattern"]
+        if not isinstance(pattern, str):
+            raise _refused(f"{path}.pattern", "must be a string; send one")
         check_pattern(pattern, f"{path}.pattern")
-    elif pattern is not None:
-        raise _refused(f"{path}.pattern", "must be a string; send one")
+    named = node.get("patternProperties")
+    for pattern in named if isinstance(named, dict) else ():
+        check_pattern(pattern, f"{path}.patternProperties")
+    for key in _DYNAMIC:
+        if key in node:
+            raise _refused(f"{path}.{key}", "is not supported; write it out with $ref")
 
 
-def _children(node: Mapping[str, object], path: str) -> Iterator[tuple[Mapping[str, object], str]]:
+def _children(node: _Schema, path: str) -> Iterator[tuple[_Schema, str]]:
     for key in _SCHEMAS_BY_NAME:
         named = node.get(key)
         if isinstance(named, dict):
@@ -127,53 +140,69 @@ def _children(node: Mapping[str, object], path: str) -> Iterator[tuple[Mapping[s
             raise _refused(f"{path}.{key}", "must be a list of schemas; send one")
 
 
-def _schema(value: object, path: str) -> Iterator[tuple[Mapping[str, object], str]]:
+def _schema(value: object, path: str) -> Iterator[tuple[_Schema, str]]:
     if isinstance(value, dict):
         yield value, path
     elif not isinstance(value, bool):
         raise _refused(path, "must be a schema; send an object or a boolean")
 
 
-def _check_references(schema: Mapping[str, object], where: str) -> None:
-    """Refuse references that leave the schema, lead nowhere, or come back to themselves."""
-    done: set[str] = set()
+@dataclass(frozen=True, slots=True)
+class _References:
+    """Refuses references that leave the schema, lead nowhere, come back, or multiply.
 
-    def follow(node: Mapping[str, object], path: str, above: tuple[str, ...]) -> None:
-        inside: list[_Node] = [(node, path, 0)]
+    Attributes:
+        seen: Ids of the schemas that were checked: a reference may lead to no other place.
+        sizes: How many schemas each reference stands for.
+    """
+
+    schema: _Schema
+    where: str
+    seen: Set[int]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def check(self) -> None:
+        self._measure(self.schema, self.where, ("#",))
+
+    def _measure(self, node: _Schema, path: str, above: tuple[str, ...]) -> int:
+        size = 0
+        inside = [(node, path)]
         while inside:
-            current, place, depth = inside.pop()
+            current, place = inside.pop()
+            size += 1
             reference = current.get("$ref")
             if reference is not None:
-                target = _resolve(schema, reference, f"{place}.$ref")
-                if reference in above or len(above) > MAX_DEPTH:
-                    raise _refused(f"{place}.$ref", "leads back to itself; write it out")
-                if reference not in done:
-                    follow(
-                        target,
-                        f"{where}{str(reference)[1:].replace('/', '.')}",
-                        (*above, str(reference)),
-                    )
-                    done.add(str(reference))
-            inside.extend((child, inner, depth) for child, inner in _children(current, place))
+                size += self._measure_target(reference, f"{place}.$ref", above)
+            if size > MAX_WRITTEN_OUT:
+                what = f"has more than {MAX_WRITTEN_OUT} parts with references written out"
+                raise _refused(self.where, f"{what}; simplify it")
+            inside.extend(_children(current, place))
+        return size
 
-    follow(schema, where, ("#",))
+    def _measure_target(self, reference: object, path: str, above: tuple[str, ...]) -> int:
+        if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+            raise _refused(path, "must point inside the schema; begin it with #/")
+        if reference in above or len(above) > MAX_DEPTH:
+            raise _refused(path, "leads back to itself or too far; write it out")
+        if reference not in self.sizes:
+            target = self._resolve(reference, path)
+            place = self.where + ".".join(map(_shown, reference[1:].split("/")))
+            self.sizes[reference] = self._measure(target, place, (*above, reference))
+        return self.sizes[reference]
 
-
-def _resolve(schema: Mapping[str, object], reference: object, path: str) -> Mapping[str, object]:
-    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-        raise _refused(path, "must point inside the schema; begin it with #/")
-    found: object = schema
-    for part in reference[2:].split("/") if reference != "#" else ():
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, dict) and name in found:
-            found = found[name]
-        elif isinstance(found, Sequence) and name.isascii() and name.isdecimal():
-            found = found[int(name)] if len(name) < 6 and int(name) < len(found) else None
-        else:
-            found = None
-    if not isinstance(found, dict):
-        raise _refused(path, "leads to no schema; point it at one")
-    return found
+    def _resolve(self, reference: str, path: str) -> _Schema:
+        found: object = self.schema
+        for part in reference.split("/")[1:]:
+            name = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, dict):
+                found = found.get(name)
+            elif isinstance(found, list) and name.isascii() and name.isdecimal() and len(name) < 6:
+                found = found[int(name)] if int(name) < len(found) else None
+            else:
+                found = None
+        if not isinstance(found, dict) or id(found) not in self.seen:
+            raise _refused(path, "leads to no schema; point it at one")
+        return found
 
 
 def _shown(name: str) -> str:
