@@ -30,7 +30,8 @@ _COUNTS = frozenset(
     {"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"}
 )
 _BRANCHES = ("anyOf", "oneOf", "allOf")
-_SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_SCHEMAS_BY_NAME = ("properties", "patternProperties", "dependentSchemas")
+_DEFINITIONS = ("$defs", "definitions")
 _SCHEMAS = (
     "items",
     "additionalProperties",
@@ -61,6 +62,7 @@ def check_schema(schema: _Schema, where: str) -> None:
         raise _refused(where, f"has more than {MAX_BYTES} bytes; shorten it")
     properties = branches = 0
     seen: set[int] = set()
+    found: list[tuple[object, str]] = []
     stack: list[tuple[_Schema, str, int]] = [(schema, where, 1)]
     while stack:
         node, path, depth = stack.pop()
@@ -68,6 +70,8 @@ def check_schema(schema: _Schema, where: str) -> None:
         if depth > MAX_DEPTH:
             raise _refused(where, f"nests deeper than {MAX_DEPTH} levels; flatten it")
         _check_node(node, path)
+        if "$ref" in node:
+            found.append((node["$ref"], f"{path}.$ref"))
         named = node.get("properties")
         properties += len(named) if isinstance(named, dict) else 0
         branches += sum(len(b) for key in _BRANCHES if isinstance(b := node.get(key), list))
@@ -76,7 +80,10 @@ def check_schema(schema: _Schema, where: str) -> None:
         if branches > MAX_BRANCHES:
             raise _refused(where, f"has more than {MAX_BRANCHES} branches; remove some")
         stack.extend((child, inner, depth + 1) for child, inner in _children(node, path))
-    _References(schema, where, seen).check()
+    references = _References(schema, where, seen)
+    for reference, path in found:
+        references.measure_target(reference, path, ("#",))
+    references.measure(schema, where, ("#",))
 
 
 def check_pattern(pattern: str, where: str) -> None:
@@ -121,8 +128,10 @@ def _check_node(node: _Schema, path: str) -> None:
             raise _refused(f"{path}.{key}", "is not supported; write it out with $ref")
 
 
-def _children(node: _Schema, path: str) -> Iterator[tuple[_Schema, str]]:
-    for key in _SCHEMAS_BY_NAME:
+def _children(
+    node: _Schema, path: str, *, definitions: bool = True
+) -> Iterator[tuple[_Schema, str]]:
+    for key in (*_SCHEMAS_BY_NAME, *(_DEFINITIONS if definitions else ())):
         named = node.get(key)
         if isinstance(named, dict):
             for name, child in named.items():
@@ -161,25 +170,21 @@ class _References:
     seen: Set[int]
     sizes: dict[str, int] = field(default_factory=dict)
 
-    def check(self) -> None:
-        self._measure(self.schema, self.where, ("#",))
-
-    def _measure(self, node: _Schema, path: str, above: tuple[str, ...]) -> int:
+    def measure(self, node: _Schema, path: str, above: tuple[str, ...]) -> int:
         size = 0
         inside = [(node, path)]
         while inside:
             current, place = inside.pop()
             size += 1
-            reference = current.get("$ref")
-            if reference is not None:
-                size += self._measure_target(reference, f"{place}.$ref", above)
+            if "$ref" in current:
+                size += self.measure_target(current["$ref"], f"{place}.$ref", above)
             if size > MAX_WRITTEN_OUT:
                 what = f"has more than {MAX_WRITTEN_OUT} parts with references written out"
                 raise _refused(self.where, f"{what}; simplify it")
-            inside.extend(_children(current, place))
+            inside.extend(_children(current, place, definitions=False))
         return size
 
-    def _measure_target(self, reference: object, path: str, above: tuple[str, ...]) -> int:
+    def measure_target(self, reference: object, path: str, above: tuple[str, ...]) -> int:
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
             raise _refused(path, "must point inside the schema; begin it with #/")
         if reference in above or len(above) > MAX_DEPTH:
@@ -187,7 +192,7 @@ class _References:
         if reference not in self.sizes:
             target = self._resolve(reference, path)
             place = self.where + ".".join(map(_shown, reference[1:].split("/")))
-            self.sizes[reference] = self._measure(target, place, (*above, reference))
+            self.sizes[reference] = self.measure(target, place, (*above, reference))
         return self.sizes[reference]
 
     def _resolve(self, reference: str, path: str) -> _Schema:

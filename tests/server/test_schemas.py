@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from referencing import Registry
 
 from localfusion.errors import RequestError
 from localfusion.server.schemas import check_pattern, check_schema
@@ -22,6 +24,18 @@ def named(**fields: object) -> dict[str, object]:
     return {"type": "object", "properties": fields}
 
 
+def billion(keyword: str, last: object) -> dict[str, object]:
+    """Sixteen definitions, each of four times the next one."""
+    four = [{"$ref": f"#/$defs/d{i}"} for i in range(1, 17) for _ in range(4)]
+    defs: dict[str, object] = {"d15": last}
+    for place in range(15):
+        parts = four[4 * place : 4 * place + 4]
+        defs[f"d{place}"] = {
+            keyword: parts if keyword == "allOf" else dict(zip("abcd", parts, strict=True))
+        }
+    return {"$ref": "#/$defs/d0", "$defs": defs}
+
+
 GOOD: list[Mapping[str, object]] = [
     {},
     {"type": "object"},
@@ -34,6 +48,8 @@ GOOD: list[Mapping[str, object]] = [
     {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "additionalProperties": False}}},
     named(a={"$ref": "#/$defs/x"}, b={"$ref": "#/$defs/x"}) | {"$defs": {"x": {"type": "null"}}},
     {"$ref": "#/anyOf/1", "anyOf": [True, {"type": "string"}]},
+    {"patternProperties": {"^x-": {"type": "string"}}},
+    {"type": "string", "pattern": r"^\p{Lu}+$"},
 ]
 
 BAD: list[tuple[Mapping[str, object], str]] = [
@@ -62,6 +78,14 @@ BAD: list[tuple[Mapping[str, object], str]] = [
     ({"properties": [1]}, "f.properties"),
     ({"items": 7}, "f.items"),
     ({"anyOf": {}}, "f.anyOf"),
+    ({"pattern": None}, "f.pattern"),
+    ({"patternProperties": {"(?<=x)y": True}}, "f.patternProperties"),
+    ({"$dynamicRef": "#"}, "f.$dynamicRef"),
+    ({"$ref": "#/x", "x": {"pattern": "(?<=x)y"}}, "f.$ref"),
+    ({"$ref": "#/properties", "properties": {"type": {}}}, "f.$ref"),
+    ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": True}}, "f.$defs.a.$ref"),
+    (billion("allOf", {"type": "string"}), "f"),
+    (billion("properties", {"type": "string"}), "f"),
 ]
 
 
@@ -82,39 +106,56 @@ def test_schema_beyond_a_bound_is_refused_by_place(
     assert "; " in str(refused.value)
 
 
+KEYS = st.sampled_from(
+    ["type", "properties", "items", "anyOf", "$ref", "$defs", "enum", "pattern", "x", "not"]
+)
+WORDS = st.sampled_from(["#", "#/$defs/x", "#/items", "#/anyOf/0", "string", "object", "a{9}"])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "type",
-                    "properties",
-                    "items",
-                    "anyOf",
-                    "$ref",
-                    "$defs",
-                    "enum",
-                    "pattern",
-                    "x",
-                    "not",
-                ]
-            ),
-            inner | st.sampled_from(["#", "#/$defs/x", "#/items", "#/anyOf/0", "string", "a{9}"]),
-            max_size=4,
-        )
-    ),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
+)
+SCHEMAS: st.SearchStrategy[object] = st.deferred(
+    lambda: (
+        st.booleans()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "type": st.sampled_from(["string", "object", "array", "null"]),
+                "properties": st.dictionaries(st.sampled_from("abx"), SCHEMAS, max_size=2),
+                "items": SCHEMAS,
+                "anyOf": st.lists(SCHEMAS, min_size=1, max_size=2),
+                "not": SCHEMAS,
+                "$defs": st.fixed_dictionaries({"x": SCHEMAS}),
+                "$ref": WORDS,
+                "pattern": WORDS,
+                "minItems": st.integers(0, 3),
+                "enum": st.lists(WORDS, min_size=1, max_size=2, unique=True),
+            },
+        )
+    )
 )
 
 
-@given(st.dictionaries(st.sampled_from(["properties", "items", "anyOf", "$ref", "$defs"]), JSON))
-def test_any_object_is_taken_or_refused_and_nothing_else(schema: dict[str, object]) -> None:
+def is_taken(schema: dict[str, object]) -> bool:
     try:
         check_schema(schema, "f")
     except RequestError as error:
         assert error.code == "schema_not_supported"  # noqa: PT017  both outcomes are good
+        return False
+    return True
+
+
+@given(st.dictionaries(KEYS, JSON, max_size=5))
+def test_any_object_is_taken_or_refused_and_nothing_else(schema: dict[str, object]) -> None:
+    is_taken(schema)
+
+
+@given(SCHEMAS.filter(lambda schema: isinstance(schema, dict)), JSON)
+def test_taken_schema_can_be_held_to(schema: dict[str, object], value: object) -> None:
+    if is_taken(schema):
+        Draft202012Validator.check_schema(schema)
+        Draft202012Validator(schema, registry=Registry()).is_valid(value)
 
 
 def test_many_references_to_references_take_no_time() -> None:
