@@ -1,28 +1,65 @@
 """Whether a text has the form that ``response_format`` asks for. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
+import re2
 from jsonschema import Draft202012Validator, SchemaError
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from localfusion.types import Answer
 
 
+def _pattern(_: object, pattern: str, instance: object, __: object) -> Iterator[ValidationError]:
+    # Python's own expressions can take exponential time; RE2's never do.
+    if isinstance(instance, str) and not re2.search(pattern, instance):
+        yield ValidationError("does not match its pattern")
+
+
+def _pattern_properties(
+    validator: Any,  # noqa: ANN401  jsonschema's own validator, which has no public type
+    patterns: Mapping[str, object],
+    instance: Any,  # noqa: ANN401  JSON
+    _: object,
+) -> Iterator[ValidationError]:
+    for pattern, schema in patterns.items() if isinstance(instance, dict) else ():
+        for name, value in instance.items():
+            if re2.search(pattern, name):
+                yield from validator.descend(value, schema, path=name, schema_path=pattern)
+
+
+_Validator = extend(  # type: ignore[no-untyped-call]  # so it is in its stubs
+    Draft202012Validator, {"pattern": _pattern, "patternProperties": _pattern_properties}
+)
+
+
+def is_schema(schema: Mapping[str, object]) -> bool:
+    """Say whether this is a JSON schema at all (draft 2020-12)."""
+    try:
+        Draft202012Validator.check_schema(schema)
+    except (SchemaError, RecursionError):
+        return False
+    return True
+
+
 def obeys(text: str, schema: Mapping[str, object] | None) -> bool:
     """Say whether a text is JSON of the schema; without one every text is right.
 
-    References reach inside the schema alone; nothing is fetched.
+    References reach inside the schema alone; nothing is fetched. What is no schema nothing obeys.
     """
     if schema is None:
         return True
+    if not is_schema(schema):
+        return False
     try:
         value = json.loads(text)
-        Draft202012Validator(schema, registry=Registry()).validate(value)
-    except (ValueError, RecursionError, ValidationError, SchemaError, Unresolvable):
+        _Validator(schema, registry=Registry()).validate(value)
+    except (ValueError, RecursionError, ValidationError, Unresolvable, re2.error):
         return False
     return True
 

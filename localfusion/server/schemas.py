@@ -5,7 +5,7 @@ end an engine (CVE-2026-105757), so that nothing without bounds is passed on.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import re2
@@ -26,9 +26,62 @@ MAX_COUNT = 1 << 20
 PATTERN_BYTES = 1 << 20
 """Memory in which RE2 must be able to compile a pattern."""
 
-_COUNTS = frozenset(
-    {"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"}
-)
+_TYPES = frozenset({"null", "boolean", "object", "array", "number", "string", "integer"})
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_types(value: object) -> bool:
+    names = value if isinstance(value, list) else [value]
+    return 0 < len(names) == sum(name in names for name in _TYPES)
+
+
+# A value of another kind is an exception in a decoder or a validator, and no JSON schema at all.
+_WANTED: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "type": (_are_types, "one or several of the types of JSON"),
+    "enum": (
+        lambda value: isinstance(value, list) and 0 < len(value) <= MAX_ENUM,
+        f"a list of 1 to {MAX_ENUM} values",
+    ),
+    "required": (_are_names, "a list of names"),
+    "dependentRequired": (
+        lambda value: isinstance(value, dict) and all(map(_are_names, value.values())),
+        "an object of lists of names",
+    ),
+    "multipleOf": (
+        lambda value: isinstance(value, int | float) and value is not True and value > 0,
+        "a number above 0",
+    ),
+    "uniqueItems": (lambda value: isinstance(value, bool), "true or false"),
+    "$vocabulary": (lambda value: isinstance(value, dict), "an object"),
+    **dict.fromkeys(
+        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), (_is_number, "a number")
+    ),
+    **dict.fromkeys(
+        (
+            *("minItems", "maxItems", "minLength", "maxLength"),
+            *("minProperties", "maxProperties", "minContains", "maxContains"),
+        ),
+        (_is_count, f"an integer from 0 to {MAX_COUNT}"),
+    ),
+    **dict.fromkeys(
+        ("pattern", "format", "$id", "$schema", "$anchor", "$dynamicAnchor"), (_is_text, "a string")
+    ),
+}
 _BRANCHES = ("anyOf", "oneOf", "allOf")
 _SCHEMAS_BY_NAME = ("properties", "patternProperties", "dependentSchemas")
 _DEFINITIONS = ("$defs", "definitions")
@@ -108,18 +161,11 @@ def check_pattern(pattern: str, where: str) -> None:
 
 
 def _check_node(node: _Schema, path: str) -> None:
-    for key in _COUNTS & node.keys():
-        value = node[key]
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
-            raise _refused(f"{path}.{key}", f"must be an integer from 0 to {MAX_COUNT}; lower it")
-    values = node.get("enum")
-    if "enum" in node and (not isinstance(values, list) or not 0 < len(values) <= MAX_ENUM):
-        raise _refused(f"{path}.enum", f"must be a list of 1 to {MAX_ENUM} values; shorten it")
+    for key, (is_right, wanted) in _WANTED.items():
+        if key in node and not is_right(node[key]):
+            raise _refused(f"{path}.{key}", f"must be {wanted}; send that")
     if "pattern" in node:
-        pattern = node["pattern"]
-        if not isinstance(pattern, str):
-            raise _refused(f"{path}.pattern", "must be a string; send one")
-        check_pattern(pattern, f"{path}.pattern")
+        check_pattern(str(node["pattern"]), f"{path}.pattern")
     named = node.get("patternProperties")
     for pattern in named if isinstance(named, dict) else ():
         check_pattern(pattern, f"{path}.patternProperties")

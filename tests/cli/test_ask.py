@@ -18,7 +18,9 @@ def test_answer_goes_to_stdout_and_everything_else_to_stderr(place: Place) -> No
     done = place.run("ask", "What do 12 pens cost?", "--show-panel")
 
     assert done.returncode == 0, done.stderr
-    assert "Drafts of an answer" in done.stdout  # the judge echoes its own prompt, up to the first mark
+    assert (
+        "Drafts of an answer" in done.stdout
+    )  # the judge echoes its own prompt, up to the first mark
     for seen in ("a: ready", "judge: ready", "3/3", "judge compares the drafts", "answer of a"):
         assert seen in done.stderr
     assert "panel 0." in done.stderr.splitlines()[-1]

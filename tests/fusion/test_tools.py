@@ -8,6 +8,7 @@ import pytest
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.errors import RequestError
 from localfusion.events import AnswerDelta, PanelAdded
+from localfusion.fusion.schema import obeys
 from localfusion.fusion.turns import as_text
 from localfusion.types import Function, Message, Prompt, Request, ToolCall, Tools
 from tests.fusion.conftest import REQUEST, FusionFactory, events_of
@@ -252,3 +253,14 @@ async def test_effort_bias_and_logprobs_reach_the_writer_alone(fusion: FusionFac
 
     assert (efforts(judge.calls), efforts(a.calls)) == (["low"], [None, None])
     assert [place.token for place in answer.logprobs] == ["8"]
+
+
+@pytest.mark.threat(12)
+def test_form_is_checked_in_linear_time_and_never_breaks() -> None:
+    bomb = {"type": "string", "pattern": "^(a+)+$"}
+
+    assert not obeys(json.dumps("a" * 5000 + "!"), bomb)
+    assert obeys(json.dumps("a" * 5000), bomb)
+    assert not obeys("{}", {"required": 5})
+    assert not obeys('{"ab": 1}', {"patternProperties": {"^a": {"type": "string"}}})
+    assert obeys('{"b": 1}', {"patternProperties": {"^a": {"type": "string"}}})
