@@ -20,6 +20,7 @@ from localfusion.types import (
     Message,
     Prompt,
     TokenLogprob,
+    ToolCall,
     ToolCallDelta,
     Tools,
     Usage,
@@ -150,6 +151,18 @@ def tool_list(tools: Tools) -> list[Mapping[str, object]]:
     return listed
 
 
+def call_list(calls: Sequence[ToolCall]) -> list[Mapping[str, object]]:
+    """Return calls of functions as OpenAI's ``tool_calls``."""
+    return [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in calls
+    ]
+
+
 def message_list(messages: Sequence[Message]) -> list[Mapping[str, object]]:
     return [_message(message) for message in messages]
 
@@ -157,14 +170,7 @@ def message_list(messages: Sequence[Message]) -> list[Mapping[str, object]]:
 def _message(message: Message) -> Mapping[str, object]:
     fields: dict[str, object] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        fields["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
+        fields["tool_calls"] = call_list(message.tool_calls)
     if message.tool_call_id is not None:
         fields["tool_call_id"] = message.tool_call_id
     return fields

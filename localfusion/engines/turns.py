@@ -4,10 +4,10 @@ Templates refuse what they do not know with an error: a system turn, two turns o
 (NousResearch/hermes-agent #115606). What each one takes is found out once, when its engine starts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from localfusion.types import Message
+from localfusion.types import Message, Role
 
 OPENING = "Begin."
 """Said by the user where a template wants one before an assistant's first turn."""
@@ -54,7 +54,7 @@ def shape(messages: Sequence[Message], rules: TurnRules) -> tuple[Message, ...]:
     """
     turns = _without_system(messages, rules)
     if not rules.repeats:
-        turns = _joined(turns)
+        turns = joined(turns)
     first = next((turn for turn in turns if turn.role != "system"), None)
     if first is not None and first.role == "assistant" and not rules.assistant_first:
         place = turns.index(first)
@@ -81,13 +81,20 @@ def _without_system(messages: Sequence[Message], rules: TurnRules) -> list[Messa
     return [*turns, Message("user", "\n\n".join(held))] if held else turns
 
 
-def _joined(turns: Sequence[Message]) -> list[Message]:
-    joined: list[Message] = []
+def joined(turns: Iterable[Message], *roles: Role) -> list[Message]:
+    """Join neighbors of one role by a blank line, except calls and their results.
+
+    Args:
+        turns: In order.
+        roles: Of these roles only; none: of all.
+    """
+    told: list[Message] = []
     for turn in turns:
-        before = joined[-1] if joined else None
+        before = told[-1] if told else None
         is_plain = before is not None and not (before.tool_calls or turn.tool_calls)
-        if before is not None and is_plain and before.role == turn.role != "tool":
-            joined[-1] = replace(before, content=f"{before.content}\n\n{turn.content}")
+        is_wanted = turn.role != "tool" and (not roles or turn.role in roles)
+        if before is not None and is_plain and is_wanted and before.role == turn.role:
+            told[-1] = replace(before, content=f"{before.content}\n\n{turn.content}")
         else:
-            joined.append(turn)
-    return joined
+            told.append(turn)
+    return told

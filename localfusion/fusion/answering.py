@@ -9,6 +9,7 @@ from localfusion.errors import FusionError, JudgeError
 from localfusion.events import AnswerDelta, AnswerStarted, CandidateChecked, Event
 from localfusion.fusion.calls import DEADLINE, Calls, Reading, Tell
 from localfusion.fusion.judge.inline import InlineAnalysis
+from localfusion.fusion.schema import Form
 from localfusion.judging import Analysis, Judging, TruncatedDraft
 from localfusion.types import (
     Answer,
@@ -41,6 +42,7 @@ class Answering:
     Attributes:
         run_id: Stamped on every event, beside its time.
         has_begun: The first word is out and cannot be taken back.
+        form: What the answer's text is to have.
         judge_error: The judge's failure in words where a candidate answers in its place.
     """
 
@@ -52,6 +54,7 @@ class Answering:
     sink: Callable[[Event], Awaitable[None]]
     rates: Rates | None = None
     joules: Joules = field(default=lambda: None)
+    form: Form = field(default_factory=Form)
     analysis: Analysis | None = None
     judging: Judging | None = None
     truncated: tuple[TruncatedDraft, ...] = ()
@@ -175,7 +178,7 @@ class Answering:
         await self._begin()  # an empty answer is an answer
         calls, seconds = self.calls, self.calls.now
         facts = {model: engine.facts for model, engine in calls.engines.items()}
-        return Answer(
+        answer = Answer(
             run_id=self.run_id,
             preset=self.preset_name,
             policy=self.policy,
@@ -198,6 +201,7 @@ class Answering:
             tool_calls=tuple(call for _, call in sorted(self._tool_calls.items())),
             logprobs=tuple(self._logprobs),
         )
+        return self.form.check(answer)
 
     def _spent(self) -> float | None:
         after = self.joules()

@@ -2,8 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 
 from localfusion.engines.base import Engine
@@ -15,6 +15,7 @@ from localfusion.types import (
     Message,
     Prompt,
     SamplingParams,
+    Stage,
     TokenLogprob,
     Tools,
     Usage,
@@ -176,7 +177,7 @@ class Calls:
             EngineTimeoutError: code DEADLINE; ``reading`` has what had come.
         """
         reading.began = self.now
-        try:
+        with self.deadline_of(model):
             async with (
                 asyncio.timeout_at(self.at(self.deadline)),
                 aclosing(deltas or self.stream(model, prompt)) as stream,
@@ -188,14 +189,46 @@ class Calls:
                     if not await tell(delta):
                         await self._end_early(model, prompt, reading)
                         return
+
+    @contextmanager
+    def deadline_of(self, model: str) -> Iterator[None]:
+        """Name the model whose call the run's deadline ends inside.
+
+        Raises:
+            EngineTimeoutError: code DEADLINE, in place of a bare timeout.
+        """
+        try:
+            yield
         except TimeoutError as error:
             raise EngineTimeoutError(
                 f"the deadline of {self.deadline:g} s ended {model}", code=DEADLINE
             ) from error
 
+    @contextmanager
+    def noted(self, stage: Stage, reading: Reading, before: str | None = None) -> Iterator[None]:
+        """Note what a call took as a stage, however it ends.
+
+        Args:
+            stage: Which.
+            reading: The call's.
+            before: What the wait for its first token is called; None: as the stage.
+        """
+        began = self.now
+        try:
+            yield
+        finally:
+            took = self.now - began
+            first = None if reading.first is None else reading.first - began
+            self.ledger.stage(stage, took, reading.usage, first)
+            if before is None or first is None:
+                self.ledger.wait(before or stage, took)
+            else:
+                self.ledger.wait(before, first)
+                self.ledger.wait(stage, took - first)
+
     async def _end_early(self, model: str, prompt: Prompt, reading: Reading) -> None:
         """Close the account of a call that tells no usage: a piece of text is about a token."""
-        read = await self.count(model, prompt.messages)
+        read = await self.count(model, prompt.messages, prompt.tools)
         reading.usage = Usage(read or 0, reading.pieces, calls=1)
         reading.finish_reason = "length"
 

@@ -25,6 +25,7 @@ from localfusion.fusion.changes import changed, check_policy, single
 from localfusion.fusion.judge.pace import JudgePace
 from localfusion.fusion.policies import answer_to, members_of
 from localfusion.fusion.run import Run
+from localfusion.fusion.schema import Form
 from localfusion.fusion.turns import as_text
 from localfusion.types import Answer, Request, Stage
 
@@ -193,6 +194,7 @@ class Fusion:
             emit,
             rates=self._rates,
             joules=self._joules,
+            form=Form(request.schema),
         )
         pace = self._paces.setdefault(name, JudgePace())
         run = Run(request, preset, calls, answering, pace)

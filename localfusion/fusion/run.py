@@ -30,7 +30,6 @@ from localfusion.fusion.opening import Opening
 from localfusion.fusion.panel import Call, Emit, Enough, Panel, Settled, ask_panel, never, nobody
 from localfusion.fusion.prompts import last_question
 from localfusion.fusion.routing import DEFAULT_RULES, Routing, Rules, route
-from localfusion.fusion.schema import checked, obeys
 from localfusion.fusion.solo import NOT_CALLED, TOOL_TURN, Solo
 from localfusion.fusion.turns import as_text
 from localfusion.fusion.verify import alike, check_all
@@ -265,7 +264,7 @@ class Run:
             whole = Wholeness("panel_only", reason)
         elif alone:
             whole = Wholeness("single", reason)
-        if not obeys(candidate.text, self.request.schema):
+        if not self._answering.form.has(candidate.text):
             raise JudgeError(
                 "the judge gave no answer, and no candidate has the form that response_format "
                 "asks for",
@@ -309,7 +308,7 @@ class Run:
     def can_replay(self, candidate: Candidate) -> bool:
         """Whether a candidate's text is what the request allows as an answer, word for word."""
         asked = self.request.sampling
-        if not obeys(candidate.text, self.request.schema):
+        if not self._answering.form.has(candidate.text):
             return False
         is_short = asked.max_tokens is None or (
             candidate.usage.completion_tokens <= asked.max_tokens
@@ -319,8 +318,8 @@ class Run:
 
     def best(self, candidates: Sequence[Candidate]) -> Candidate:
         """Pick the first finished one of the asked form by the panel's order: never the longest."""
-        schema = self.request.schema
-        by_index = sorted(candidates, key=lambda c: (not obeys(c.text, schema), c.index))
+        form = self._answering.form
+        by_index = sorted(candidates, key=lambda c: (not form.has(c.text), c.index))
         whole = [c for c in by_index if c.is_usable and c.finish_reason == "stop"]
         return next(iter(whole or [c for c in by_index if c.text.strip()]))
 
@@ -387,7 +386,7 @@ class Run:
             return await self._write(candidates, inline.analysis, has_inline=False)
         if not self._answering.has_begun:
             raise JudgeError("the judge wrote nothing", code="judge_empty_completion")
-        return checked(await self._answering.answer(), request.schema)
+        return await self._answering.answer()
 
     def _wholeness(self) -> Wholeness:
         """Say how whole the panel was, with the first reason why it was not."""

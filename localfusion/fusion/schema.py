@@ -47,27 +47,39 @@ def is_schema(schema: Mapping[str, object]) -> bool:
     return True
 
 
-def obeys(text: str, schema: Mapping[str, object] | None) -> bool:
-    """Say whether a text is JSON of the schema; without one every text is right.
+class Form:
+    """The form of an answer: JSON of a schema, or any text.
 
     References reach inside the schema alone; nothing is fetched. What is no schema nothing obeys.
+
+    Args:
+        schema: Draft 2020-12; None: any text.
     """
-    if schema is None:
+
+    def __init__(self, schema: Mapping[str, object] | None = None) -> None:
+        self._is_free = schema is None
+        is_usable = schema is not None and is_schema(schema)
+        self._validator = _Validator(schema, registry=Registry()) if is_usable else None
+
+    def has(self, text: str) -> bool:
+        """Say whether a text has the form."""
+        if self._validator is None:
+            return self._is_free
+        try:
+            self._validator.validate(json.loads(text))
+        except (ValueError, RecursionError, ValidationError, Unresolvable, re2.error):
+            return False
         return True
-    if not is_schema(schema):
-        return False
-    try:
-        value = json.loads(text)
-        _Validator(schema, registry=Registry()).validate(value)
-    except (ValueError, RecursionError, ValidationError, Unresolvable, re2.error):
-        return False
-    return True
+
+    def check(self, answer: Answer) -> Answer:
+        """Return the answer, its status less than full where it is whole and has not the form."""
+        is_text = answer.finish_reason == "stop" and not answer.tool_calls
+        if not is_text or self.has(answer.text):
+            return answer
+        status = "degraded" if answer.status == "full" else answer.status
+        return replace(answer, status=status, reason="schema_mismatch")
 
 
-def checked(answer: Answer, schema: Mapping[str, object] | None) -> Answer:
-    """Return the answer, its status less than full where it is whole and has not its form."""
-    is_text = answer.finish_reason == "stop" and not answer.tool_calls
-    if not is_text or obeys(answer.text, schema):
-        return answer
-    status = "degraded" if answer.status == "full" else answer.status
-    return replace(answer, status=status, reason="schema_mismatch")
+def obeys(text: str, schema: Mapping[str, object]) -> bool:
+    """Say whether a text is JSON of the schema."""
+    return Form(schema).has(text)

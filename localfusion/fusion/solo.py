@@ -3,11 +3,10 @@
 import asyncio
 from dataclasses import dataclass, replace
 
-from localfusion.errors import EngineTimeoutError, RequestError
+from localfusion.errors import RequestError
 from localfusion.fusion.answering import Answering, Wholeness
-from localfusion.fusion.calls import DEADLINE, Calls, Reading
+from localfusion.fusion.calls import Calls, Reading
 from localfusion.fusion.opening import Opening
-from localfusion.fusion.schema import checked
 from localfusion.types import Answer, Function, Message, Prompt, Request, Tools, Usage
 
 TOOL_TURN = "tool_turn"
@@ -50,16 +49,11 @@ class Solo:
         """
         prompt = await self._prompt(model) if opening is None else opening.prompt
         deltas = None if opening is None else opening.deltas()
-        ledger, reading = self.calls.ledger, Reading()
-        began = self.calls.now
-        try:
+        reading = Reading()
+        with self.calls.noted("synthesis", reading):
             async with self.answering.writing(model, wholeness, reading) as tell:
                 await self.calls.read(model, prompt, reading, tell, deltas=deltas)
-        finally:
-            first = None if reading.first is None else reading.first - began
-            ledger.stage("synthesis", self.calls.now - began, reading.usage, first)
-            ledger.wait("synthesis", self.calls.now - began)
-        return checked(await self.answering.answer(), self.request.schema)
+        return await self.answering.answer()
 
     async def open(self, model: str) -> Opening:
         """Let a model begin, until it is known whether it calls a function.
@@ -71,12 +65,9 @@ class Solo:
         opening = Opening(model, prompt, self.calls.stream(model, prompt))
         began = self.calls.now
         try:
-            async with asyncio.timeout_at(self.calls.at(self.calls.deadline)):
-                await opening.begin()
-        except TimeoutError as error:
-            raise EngineTimeoutError(
-                f"the deadline of {self.calls.deadline:g} s ended {model}", code=DEADLINE
-            ) from error
+            with self.calls.deadline_of(model):
+                async with asyncio.timeout_at(self.calls.at(self.calls.deadline)):
+                    await opening.begin()
         finally:
             self.calls.ledger.wait("tools", self.calls.now - began)
         return opening

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from localfusion.engines.turns import joined
 from localfusion.types import Message
 
 
@@ -14,13 +15,7 @@ def as_text(messages: Sequence[Message]) -> tuple[Message, ...]:
     if not any(message.tool_calls or message.role == "tool" for message in messages):
         return tuple(messages)
     names = {call.id: call.name for message in messages for call in message.tool_calls}
-    turns: list[Message] = []
-    for message in _told(messages, names):
-        if turns and turns[-1].role == message.role == "user":
-            turns[-1] = Message("user", f"{turns[-1].content}\n\n{message.content}")
-        else:
-            turns.append(message)
-    return tuple(turns)
+    return tuple(joined(_told(messages, names), "user"))
 
 
 def _told(messages: Sequence[Message], names: dict[str, str]) -> Iterator[Message]:

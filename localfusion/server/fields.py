@@ -10,9 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from localfusion.errors import RequestError
 from localfusion.server.forms import EffortName, Forms, FusionOptions, take_forms, to_effort
-from localfusion.server.section import Section, ignored_names, read, refuse, unsupported
+from localfusion.server.section import Section, ignored_names, read, refuse, unsupported, wrong
 from localfusion.server.tools import (
     Choice,
     NamedTool,
@@ -236,11 +235,7 @@ def _sampling(body: ChatBody) -> SamplingParams:
 
 def _check_together(body: ChatBody, options: FusionOptions, max_messages: int) -> None:
     if len(body.messages) > max_messages:
-        raise RequestError(
-            f"messages has more than {max_messages} entries; shorten the conversation",
-            code="out_of_range",
-            param="messages",
-        )
+        raise wrong("messages", f"has more than {max_messages} entries; shorten the conversation")
     if body.stream_options is not None and not body.stream:
         raise unsupported("stream_options", "belongs to streams; leave it out or set stream: true")
     if options.stream_panel and not body.stream:
@@ -249,8 +244,4 @@ def _check_together(body: ChatBody, options: FusionOptions, max_messages: int) -
         raise unsupported("top_logprobs", "belongs to logprobs; set logprobs: true")
     lengths = {body.max_tokens, body.max_completion_tokens} - {None}
     if len(lengths) > 1:
-        raise RequestError(
-            "max_tokens and max_completion_tokens differ; send one of them",
-            code="out_of_range",
-            param="max_tokens",
-        )
+        raise wrong("max_tokens", "and max_completion_tokens differ; send one of them")

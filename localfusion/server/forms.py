@@ -6,15 +6,16 @@ ours. A plugin, a tool's parameters and a ``fusion`` object are equal; two at on
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from localfusion.config import MAX_CANDIDATES, Perturbation
 from localfusion.errors import RequestError
+from localfusion.server.body import field_path
 from localfusion.server.schemas import check_pattern
-from localfusion.server.section import Section, read, unsupported
+from localfusion.server.section import Section, read, unsupported, wrong
 from localfusion.types import Effort
 
 FUSION_TOOL = "openrouter:fusion"
@@ -22,6 +23,7 @@ FUSION_PLUGIN = "fusion"
 DEPTH_HEADER = "x-openrouter-fusion-depth"
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+Form = Literal["object", "plugin", "tool"]
 Include = Literal["candidates", "text", "reasoning", "analysis", "timing"]
 
 _WEB_TOOLS = ("openrouter:web_search", "openrouter:web_fetch")
@@ -207,13 +209,11 @@ class Forms:
     Attributes:
         options: As the fusion object has them.
         form: By which it came; None: by none.
-        tools: The client's own, without the fusion tool.
         is_called: The tool choice names or requires fusion.
     """
 
     options: FusionOptions = field(default_factory=FusionOptions)
-    form: Literal["object", "plugin", "tool"] | None = None
-    tools: Sequence[object] = ()
+    form: Form | None = None
     is_called: bool = False
     is_forbidden: bool = False
 
@@ -225,21 +225,17 @@ def take_forms(document: Mapping[str, object]) -> tuple[Forms, dict[str, object]
         RequestError: two forms at once, an unknown plugin, or an option that is wrong.
     """
     rest = dict(document)
-    found: list[tuple[Literal["object", "plugin", "tool"], tuple[str | int, ...], object]] = []
+    found: list[_Found] = []
     if rest.pop("fusion", None) is not None:
-        found.append(("object", ("fusion",), document["fusion"]))
+        found.append(_Found("object", ("fusion",), document["fusion"]))
     found += _plugins(rest)
     tools, taken = _split_tools(rest)
     found += taken
     if len(found) > 1:
-        (_, first, _), (_, second, _) = found[:2]
-        raise RequestError(
-            f"{_place(second)} and {_place(first)} both say how to fuse; send one of them",
-            code="out_of_range",
-            param=_place(second),
-        )
+        first, second = (field_path(one.path) for one in found[:2])
+        raise wrong(second, f"and {first} both say how to fuse; send one of them")
     if not found:
-        return Forms(tools=tools), rest
+        return Forms(), rest
     form, path, value = found[0]
     options = read(FusionOptions, value, path)
     _check_options(options, path)
@@ -249,8 +245,8 @@ def take_forms(document: Mapping[str, object]) -> tuple[Forms, dict[str, object]
         is_sole = choice == "required" and not tools
         if is_named or is_sole or (choice == "none" and not tools):
             del rest["tool_choice"]
-        return Forms(options, form, tools, is_named or is_sole, choice == "none"), rest
-    return Forms(options, form, tools), rest
+        return Forms(options, form, is_named or is_sole, choice == "none"), rest
+    return Forms(options, form), rest
 
 
 def read_depth(values: Sequence[str]) -> int:
@@ -275,66 +271,53 @@ def read_depth(values: Sequence[str]) -> int:
     return int(values[0])
 
 
-def _plugins(
-    rest: dict[str, object],
-) -> list[tuple[Literal["object", "plugin", "tool"], tuple[str | int, ...], object]]:
+class _Found(NamedTuple):
+    form: Form
+    path: tuple[str | int, ...]
+    options: object
+
+
+def _plugins(rest: dict[str, object]) -> list[_Found]:
     plugins = rest.pop("plugins", None)
     if plugins is None:
         return []
     if not isinstance(plugins, list) or not all(isinstance(plugin, dict) for plugin in plugins):
-        raise RequestError(
-            "plugins must be a list of objects; send [{id: fusion}]",
-            code="invalid_type",
-            param="plugins",
-        )
-    found: list[tuple[Literal["object", "plugin", "tool"], tuple[str | int, ...], object]] = []
+        raise wrong("plugins", "must be a list of objects; send [{id: fusion}]", "invalid_type")
+    found: list[_Found] = []
     for place, plugin in enumerate(plugins):
         if plugin.get("id") != FUSION_PLUGIN:
             raise unsupported(f"plugins[{place}].id", "is no plugin of this server; send fusion")
         options = {key: value for key, value in plugin.items() if key != "id"}
-        found.append(("plugin", ("plugins", place), options))
+        found.append(_Found("plugin", ("plugins", place), options))
     return found
 
 
-def _split_tools(
-    rest: dict[str, object],
-) -> tuple[
-    list[object],
-    list[tuple[Literal["object", "plugin", "tool"], tuple[str | int, ...], object]],
-]:
+def _split_tools(rest: dict[str, object]) -> tuple[list[object], list[_Found]]:
     """Return the client's own tools, and the fusion tools; ``rest`` keeps the former."""
     tools = rest.get("tools")
     if not isinstance(tools, list):
         return [], []
     own: list[object] = []
-    found: list[tuple[Literal["object", "plugin", "tool"], tuple[str | int, ...], object]] = []
+    found: list[_Found] = []
     for place, tool in enumerate(tools):
         if not isinstance(tool, dict) or tool.get("type") != FUSION_TOOL:
             own.append(tool)
             continue
-        unknown = tool.keys() - {"type", "parameters"}
-        if unknown:
-            path = f"tools[{place}]"
-            raise RequestError(
-                f"{path} has more than type and parameters; put options into parameters",
-                code="unknown_option",
-                param=path,
-            )
-        path_ = ("tools", place, "parameters")
-        found.append(("tool", path_, {} if tool.get("parameters") is None else tool["parameters"]))
+        if tool.keys() - {"type", "parameters"}:
+            what = "has more than type and parameters; put options into parameters"
+            raise wrong(f"tools[{place}]", what, "unknown_option")
+        options = {} if tool.get("parameters") is None else tool["parameters"]
+        found.append(_Found("tool", ("tools", place, "parameters"), options))
     if found:
         rest["tools"] = own
     return own, found
 
 
 def _check_options(options: FusionOptions, path: tuple[str | int, ...]) -> None:
-    where = _place(path)
+    where = field_path(path)
     if options.panel is not None and options.analysis_models is not None:
-        raise RequestError(
-            f"{where}.panel and {where}.analysis_models both name the panel; send one of them",
-            code="out_of_range",
-            param=f"{where}.panel",
-        )
+        what = f"and {where}.analysis_models both name the panel; send one of them"
+        raise wrong(f"{where}.panel", what)
     if options.deliberate == "auto":
         raise RequestError(
             f"{where}.deliberate: no gate has been fitted on this machine; leave it out",
@@ -343,10 +326,3 @@ def _check_options(options: FusionOptions, path: tuple[str | int, ...]) -> None:
         )
     if options.extract is not None and options.extract.pattern is not None:
         check_pattern(options.extract.pattern, f"{where}.extract.pattern")
-
-
-def _place(path: tuple[str | int, ...]) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text

@@ -5,7 +5,7 @@ from dataclasses import replace
 from localfusion.errors import RequestError
 from localfusion.fusion.fusion import Fusion
 from localfusion.server.fields import ChatRequest
-from localfusion.server.section import unsupported
+from localfusion.server.section import unsupported, wrong
 from localfusion.types import Request
 
 DISABLED = "disabled"
@@ -77,11 +77,7 @@ def _base(fusion: Fusion, chat: ChatRequest) -> str | None:
     if wanted is None or wanted in fusion.presets:
         return wanted
     known = ", ".join(fusion.presets)
-    raise RequestError(
-        f"fusion.preset names no preset of this server; it has {known}",
-        code="out_of_range",
-        param="fusion.preset",
-    )
+    raise wrong("fusion.preset", f"names no preset of this server; it has {known}")
 
 
 def _check_single(fusion: Fusion, chat: ChatRequest, request: Request) -> None:

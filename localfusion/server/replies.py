@@ -1,11 +1,12 @@
 """What a chat client gets: the completion object, or its chunks. Pure folds over events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastapi import Response
 
 from localfusion import wire
+from localfusion.engines.openai_wire import call_list
 from localfusion.errors import FusionError
 from localfusion.events import (
     AnalysisStarted,
@@ -20,10 +21,15 @@ from localfusion.events import (
 from localfusion.server import sse
 from localfusion.server.block import fusion_block
 from localfusion.server.fields import ChatRequest
-from localfusion.server.view import RunView, reasoning_fields, status_block, tokens_block, usage
+from localfusion.server.view import (
+    RunView,
+    logprob_block,
+    reasoning_fields,
+    status_block,
+    tokens_block,
+    usage,
+)
 from localfusion.types import Answer, TokenLogprob, ToolCallDelta, Usage
-
-__all__ = ["ChatChoices", "ChatReply", "RunView", "usage"]
 
 
 @dataclass(slots=True)
@@ -45,7 +51,7 @@ class ChatReply:
         """Return what an event adds to the stream; nothing for most."""
         frames = self.choice(event)
         if isinstance(event, RunCompleted):
-            frames += self.close(event.answer.usage, usage(event.answer))
+            frames += self.close(usage(event.answer))
         return frames
 
     def choice(self, event: Event) -> bytes:
@@ -67,8 +73,8 @@ class ChatReply:
                 frames += self._end(event.answer)
         return frames
 
-    def close(self, _: Usage, told: dict[str, object]) -> bytes:
-        """Return the end of the stream."""
+    def close(self, told: Mapping[str, object]) -> bytes:
+        """Return the end of the stream, with what it has used."""
         frames = self._frame({"choices": [], "usage": told}) if self.chat.include_usage else b""
         return frames + sse.DONE
 
@@ -90,14 +96,7 @@ class ChatReply:
         message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.tool_calls:
             message["content"] = answer.text or None
-            message["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": call.arguments},
-                }
-                for call in answer.tool_calls
-            ]
+            message["tool_calls"] = call_list(answer.tool_calls)
         return {
             "index": self.index,
             "message": message | reasoning_fields(answer.reasoning),
@@ -199,7 +198,7 @@ class ChatChoices:
         if isinstance(event, RunCompleted):
             self._answers[event.run_id] = event.answer
             if len(self._answers) == self.chat.choices:
-                frames += self._first.close(self._usage, tokens_block(self._usage))
+                frames += self._first.close(tokens_block(self._usage))
         return frames
 
     def keep_alive(self) -> bytes:
@@ -230,11 +229,8 @@ class ChatChoices:
 
 def _finish(answer: Answer) -> str:
     # A model that was made to call ends with "stop" at some servers.
-    return (
-        "tool_calls"
-        if answer.tool_calls and answer.finish_reason != "length"
-        else (answer.finish_reason)
-    )
+    is_cut = answer.finish_reason == "length"
+    return "tool_calls" if answer.tool_calls and not is_cut else answer.finish_reason
 
 
 def _status(answer: Answer) -> dict[str, object]:
@@ -259,15 +255,7 @@ def _tool_call(piece: ToolCallDelta) -> dict[str, object]:
 def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, object] | None:
     if not tokens:
         return None
-    return {"content": [_place(t) | {"top_logprobs": list(map(_place, t.top))} for t in tokens]}
-
-
-def _place(token: TokenLogprob) -> dict[str, object]:
-    return {
-        "token": token.token,
-        "logprob": token.logprob,
-        "bytes": list(token.token.encode()),
-    }
+    return {"content": [logprob_block(token) for token in tokens]}
 
 
 def _phase(event: Event, view: RunView) -> str:
@@ -278,7 +266,7 @@ def _phase(event: Event, view: RunView) -> str:
         case PanelCompleted(candidate=candidate) if candidate.is_lost:
             return f"{candidate.model} is lost: {candidate.failure_reason}.\n"
         case PanelCompleted(candidate=candidate):
-            return f"{candidate.model} has answered ({view.progress.split()[-1]}).\n"
+            return f"{candidate.model} has answered ({view.counts}).\n"
         case AnalysisStarted(judge=judge):
             return f"{judge} compares the answers.\n"
         case SynthesisStarted(judge=judge):

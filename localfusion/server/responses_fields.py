@@ -10,12 +10,18 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from localfusion.errors import RequestError
 from localfusion.server.fields import HINTS, REFUSED, ChatRequest, Text
 from localfusion.server.forms import EffortName, FusionOptions, take_forms, to_effort
 from localfusion.server.responses_items import Item, Items, to_json, to_messages
 from localfusion.server.responses_tools import TextFormat, Tool, ToolChoice, to_schema, to_tools
-from localfusion.server.section import Section, ignored_names, read, refuse, unsupported
+from localfusion.server.section import (
+    Section,
+    ignored_names,
+    read,
+    refuse,
+    unsupported,
+    wrong,
+)
 from localfusion.server.store import StoredResponse
 from localfusion.types import Message, Request, SamplingParams, Watches
 
@@ -196,17 +202,11 @@ def read_responses(
     earlier = _earlier(body, find)
     items = [*read(Items, {"items": earlier}).items, *body.input]
     if len(items) > max_messages:
-        raise RequestError(
-            f"input has more than {max_messages} items, earlier turns included; shorten the "
-            "conversation",
-            code="out_of_range",
-            param="input",
-        )
+        what = f"has more than {max_messages} items, earlier turns included"
+        raise wrong("input", f"{what}; shorten the conversation")
     messages = to_messages(items, len(earlier))
     if not messages:
-        raise RequestError(
-            "input has no message; send at least one", code="out_of_range", param="input"
-        )
+        raise wrong("input", "has no message; send at least one")
     if body.instructions:
         messages = (Message("system", body.instructions), *messages)
     request = Request(

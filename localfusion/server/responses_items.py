@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from localfusion.errors import RequestError
 from localfusion.server.forms import FUSION_TOOL
-from localfusion.server.section import Section
+from localfusion.server.section import Section, wrong
 from localfusion.server.tools import FunctionName
+from localfusion.server.turns import TEXT_OR_PARTS, joined
 from localfusion.types import Message, Role, ToolCall
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -37,15 +37,6 @@ class InputPart(Section):
     text: str
 
 
-def _content_kind(value: object) -> str | None:
-    match value:
-        case str():
-            return "<text>"
-        case list():
-            return "<parts>"
-    return None
-
-
 Content = Annotated[
     Annotated[str, Tag("<text>")]
     | Annotated[
@@ -53,16 +44,8 @@ Content = Annotated[
         Field(min_length=1, max_length=64),
         Tag("<parts>"),
     ],
-    Discriminator(
-        _content_kind,
-        custom_error_type="invalid_type",
-        custom_error_message="must be a string or a list of text parts; send text",
-    ),
+    TEXT_OR_PARTS,
 ]
-
-
-def _text(content: str | list[InputPart]) -> str:
-    return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
 class MessageItem(Section):
@@ -75,7 +58,7 @@ class MessageItem(Section):
 
     @property
     def text(self) -> str:
-        return _text(self.content)
+        return joined(self.content)
 
     def to_json(self) -> dict[str, object]:
         part: dict[str, object] = {"type": "input_text", "text": self.text}
@@ -124,7 +107,7 @@ class ResultItem(Section):
             "type": "function_call_output",
             "id": self.id or _new_id("fco"),
             "call_id": self.call_id,
-            "output": _text(self.output),
+            "output": joined(self.output),
             "status": "completed",
         }
 
@@ -212,14 +195,12 @@ def to_messages(items: Sequence[AnyItem], first: int = 0) -> tuple[Message, ...]
                 _add_call(messages, ToolCall(item.call_id, item.name, item.arguments))
             case ResultItem():
                 if item.call_id not in called:
-                    path = f"input[{place - first}].call_id"
-                    raise RequestError(
-                        f"{path} answers no function call before it; send the function_call item "
+                    raise wrong(
+                        f"input[{place - first}].call_id",
+                        "answers no function call before it; send the function_call item "
                         "too, or previous_response_id",
-                        code="out_of_range",
-                        param=path,
                     )
-                messages.append(Message("tool", _text(item.output), tool_call_id=item.call_id))
+                messages.append(Message("tool", joined(item.output), tool_call_id=item.call_id))
     return tuple(messages)
 
 

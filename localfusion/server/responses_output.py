@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from localfusion.events import AnswerDelta
+from localfusion.server.view import logprob_block
 from localfusion.types import TokenLogprob, ToolCallDelta
 
 Emit = Callable[[str, Mapping[str, object]], None]
@@ -115,7 +116,7 @@ class Output:
         self._open.pieces.append(text)
         fields: Item = {**self._open.where, "content_index": 0, "delta": text}
         if kind is _MESSAGE:
-            told = [to_json(token) for token in logprobs]
+            told = [logprob_block(token) for token in logprobs]
             self._open.logprobs += told
             fields["logprobs"] = told
         self.emit(f"{kind.event}.delta", fields)
@@ -167,16 +168,3 @@ class Output:
         told = {**call.where, "name": call.item["name"], "arguments": call.text}
         self.emit("response.function_call_arguments.done", told)
         self.finish(call.place, ending)
-
-
-def to_json(token: TokenLogprob) -> Item:
-    """Return a token's probability as the API has it."""
-    return {**_place(token), "top_logprobs": [_place(other) for other in token.top]}
-
-
-def _place(token: TokenLogprob) -> Item:
-    return {
-        "token": token.token,
-        "logprob": token.logprob,
-        "bytes": list(token.token.encode(errors="replace")),
-    }

@@ -12,7 +12,7 @@ from localfusion.server.block import fusion_block
 from localfusion.server.responses_fields import ResponsesRequest
 from localfusion.server.responses_fusion import FusionItem
 from localfusion.server.responses_output import Item, Output
-from localfusion.server.view import RunView, status_block
+from localfusion.server.view import RunView, status_block, usage
 from localfusion.types import Answer, Usage
 
 Keep = Callable[[Mapping[str, object]], None]
@@ -101,7 +101,7 @@ class ResponsesReply:
         self._output.end("incomplete" if is_cut else "completed")
         self._fusion.note_status(answer.status)
         response = self._response("incomplete" if is_cut else "completed")
-        response |= {"usage": _usage(answer)} | self._block(answer)
+        response |= {"usage": usage(answer, _tokens)} | self._block(answer)
         if is_cut:
             cause = "max_output_tokens" if answer.finish_reason == "length" else "content_filter"
             response["incomplete_details"] = {"reason": cause}
@@ -158,14 +158,6 @@ class ResponsesReply:
         frames = bytes(self._frames)
         self._frames.clear()
         return frames
-
-
-def _usage(answer: Answer) -> Item:
-    stages = {
-        name: _tokens(timing.usage) | {"calls": timing.usage.calls}
-        for name, timing in answer.stages.items()
-    }
-    return _tokens(answer.usage) | {"stages": stages}
 
 
 def _tokens(tokens: Usage) -> Item:

@@ -6,11 +6,18 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from localfusion.errors import RequestError
 from localfusion.server.schemas import check_schema
-from localfusion.server.section import Section
-from localfusion.server.tools import ANY_OBJECT, Choice, FunctionBody, FunctionName
-from localfusion.types import Function, Tools
+from localfusion.server.section import Section, missing
+from localfusion.server.tools import (
+    ANY_OBJECT,
+    Choice,
+    FunctionBody,
+    FunctionName,
+    check_known,
+    functions_of,
+    offered,
+)
+from localfusion.types import Tools
 
 
 class TextFormat(Section):
@@ -80,9 +87,9 @@ def to_schema(form: TextFormat | None) -> Mapping[str, object] | None:
     if form.type == "json_object":
         return ANY_OBJECT
     if form.name is None:
-        raise _missing("text.format.name")
+        raise missing("text.format.name")
     if form.schema_ is None:
-        raise _missing("text.format.schema")
+        raise missing("text.format.schema")
     check_schema(form.schema_, "text.format.schema")
     return form.schema_
 
@@ -97,48 +104,15 @@ def to_tools(
     Raises:
         RequestError: two of one name, a choice of none of them, or a schema without bounds.
     """
-    functions = _functions(tools)
-    only: str | None = None
-    is_forced = choice == "required"
+    functions = functions_of(tools, "tools[{}]")
     match choice:
-        case ChosenFunction():
-            _check_known(choice.name, functions, "tool_choice.name")
-            only, is_forced = choice.name, True
+        case ChosenFunction(name=name):
+            check_known(name, functions, "tool_choice.name")
+            return offered(functions, None, name, parallel)
         case AllowedTools(mode=mode, tools=allowed):
             for place, one in enumerate(allowed):
-                _check_known(one.name, functions, f"tool_choice.tools[{place}].name")
+                check_known(one.name, functions, f"tool_choice.tools[{place}].name")
             names = {one.name for one in allowed}
             functions = {name: f for name, f in functions.items() if name in names}
-            is_forced = mode == "required"
-    if is_forced and not functions:
-        raise _wrong("tool_choice", "requires a call, and there are no tools; send tools")
-    if not functions or choice == "none":
-        return None
-    return Tools(tuple(functions.values()), "required" if is_forced else "auto", only, parallel)
-
-
-def _functions(tools: Sequence[FunctionTool]) -> dict[str, Function]:
-    functions: dict[str, Function] = {}
-    for place, tool in enumerate(tools):
-        path = f"tools[{place}]"
-        if tool.name in functions:
-            raise _wrong(f"{path}.name", "stands there twice; rename one")
-        if tool.parameters is not None:
-            check_schema(tool.parameters, f"{path}.parameters")
-        functions[tool.name] = Function(
-            tool.name, tool.description or "", tool.parameters, tool.strict
-        )
-    return functions
-
-
-def _check_known(name: str, functions: Mapping[str, Function], path: str) -> None:
-    if name not in functions:
-        raise _wrong(path, "is none of the tools; name one of them")
-
-
-def _wrong(path: str, what: str) -> RequestError:
-    return RequestError(f"{path} {what}", code="out_of_range", param=path)
-
-
-def _missing(path: str) -> RequestError:
-    return RequestError(f"{path} is missing; add it", code="missing_parameter", param=path)
+            return offered(functions, mode, None, parallel)
+    return offered(functions, choice, None, parallel)

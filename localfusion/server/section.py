@@ -92,8 +92,17 @@ def refuse(
         raise unsupported(name, f"is not supported; {remedy}")
 
 
-def unsupported(name: str, what: str) -> RequestError:
-    return RequestError(f"{name} {what}", code="unsupported_parameter", param=name)
+def wrong(path: str, what: str, code: str = "out_of_range") -> RequestError:
+    """Return the refusal of the field at ``path``; ``what`` ends with the remedy."""
+    return RequestError(f"{path} {what}", code=code, param=path)
+
+
+def missing(path: str, remedy: str = "add it") -> RequestError:
+    return wrong(path, f"is missing; {remedy}", "missing_parameter")
+
+
+def unsupported(path: str, what: str) -> RequestError:
+    return wrong(path, what, "unsupported_parameter")
 
 
 def _explain(
@@ -106,21 +115,16 @@ def _explain(
     message = message.replace("Input should", "must").replace("should", "must")
     message = message[:1].lower() + message[1:]
     if fault in _OWN_CODES:
-        return RequestError(f"{path} {message}", code=fault, param=path)
+        return wrong(path, message, fault)
     if fault == "missing":
-        return RequestError(f"{path} is missing; add it", code="missing_parameter", param=path)
+        return missing(path)
     if fault == "extra_forbidden":
         known = ", ".join(_fields_at(kind, inner[:-1]))
-        return RequestError(
-            f"{path} is not an option here; known: {known}", code="unknown_option", param=path
-        )
+        return wrong(path, f"is not an option here; known: {known}", "unknown_option")
     if fault.endswith("_type") or fault == "int_from_float":
-        what = f"{path} {message}; send it as that type"
-        return RequestError(what, code="invalid_type", param=path)
+        return wrong(path, f"{message}; send it as that type", "invalid_type")
     limits = _range(_field_at(kind, inner)) or message
-    return RequestError(
-        f"{path} {limits}; send it within that limit", code="out_of_range", param=path
-    )
+    return wrong(path, f"{limits}; send it within that limit")
 
 
 def _field_at(kind: type[BaseModel], path: Sequence[str | int]) -> FieldInfo | None:

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from localfusion.errors import RequestError
 from localfusion.server.schemas import check_schema
-from localfusion.server.section import Section
+from localfusion.server.section import Section, missing, wrong
 from localfusion.types import Function, Tools
 
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -54,9 +53,7 @@ class ResponseFormat(Section):
     """With type ``json_schema``: what the answer must obey, ``strict`` or not."""
 
 
-def to_schema(
-    form: ResponseFormat | None, where: str = "response_format"
-) -> Mapping[str, object] | None:
+def to_schema(form: ResponseFormat | None) -> Mapping[str, object] | None:
     """Return the JSON schema that the answer must obey, None for any text.
 
     Raises:
@@ -67,14 +64,11 @@ def to_schema(
     if form.type == "json_object":
         return ANY_OBJECT
     if form.json_schema is None:
-        path = f"{where}.json_schema"
-        raise RequestError(
-            f"{path} is missing; add it, with name and schema", code="missing_parameter", param=path
-        )
+        raise missing("response_format.json_schema", "add it, with name and schema")
     schema = form.json_schema.schema_
     if schema is None:
         return ANY_OBJECT
-    check_schema(schema, f"{where}.json_schema.schema")
+    check_schema(schema, "response_format.json_schema.schema")
     return schema
 
 
@@ -86,35 +80,56 @@ def to_tools(
     Raises:
         RequestError: two of one name, a choice of none of them, or a schema without bounds.
     """
-    names: set[str] = set()
-    for place, body in enumerate(bodies):
-        path = f"tools[{place}].function"
-        if body.function.name in names:
-            raise RequestError(
-                f"{path}.name stands there twice; rename one",
-                code="out_of_range",
-                param=f"{path}.name",
-            )
-        names.add(body.function.name)
-        if body.function.parameters is not None:
-            check_schema(body.function.parameters, f"{path}.parameters")
+    functions = functions_of([body.function for body in bodies], "tools[{}].function")
     only = choice.function.name if isinstance(choice, NamedTool) else None
-    if only is not None and only not in names:
-        path = "tool_choice.function.name"
-        raise RequestError(
-            f"{path} is none of the tools; name one of them", code="out_of_range", param=path
+    if only is not None:
+        check_known(only, functions, "tool_choice.function.name")
+    return offered(functions, choice if isinstance(choice, str) else None, only, parallel)
+
+
+def functions_of(bodies: Sequence[FunctionBody], where: str) -> dict[str, Function]:
+    """Return the functions by name.
+
+    Args:
+        bodies: As the client describes them.
+        where: The path of each, with {} for its place.
+
+    Raises:
+        RequestError: two of one name, or a schema without bounds.
+    """
+    functions: dict[str, Function] = {}
+    for place, body in enumerate(bodies):
+        path = where.format(place)
+        if body.name in functions:
+            raise wrong(f"{path}.name", "stands there twice; rename one")
+        if body.parameters is not None:
+            check_schema(body.parameters, f"{path}.parameters")
+        functions[body.name] = Function(
+            body.name, body.description or "", body.parameters, body.strict
         )
-    if choice == "required" and not bodies:
-        raise RequestError(
-            "tool_choice requires a call, and there are no tools; send tools",
-            code="out_of_range",
-            param="tool_choice",
-        )
-    if not bodies or choice == "none":
-        return None
-    functions = tuple(
-        Function(f.name, f.description or "", f.parameters, f.strict)
-        for f in (body.function for body in bodies)
-    )
+    return functions
+
+
+def check_known(name: str, functions: Mapping[str, Function], path: str) -> None:
+    """Refuse a choice that is none of the functions."""
+    if name not in functions:
+        raise wrong(path, "is none of the tools; name one of them")
+
+
+def offered(
+    functions: Mapping[str, Function],
+    choice: Choice | None,
+    only: str | None,
+    parallel: bool | None,
+) -> Tools | None:
+    """Return the functions that may, or must, be called; None where none may.
+
+    Raises:
+        RequestError: a call is required of no functions.
+    """
     is_forced = only is not None or choice == "required"
-    return Tools(functions, "required" if is_forced else "auto", only, parallel)
+    if is_forced and not functions:
+        raise wrong("tool_choice", "requires a call, and there are no tools; send tools")
+    if not functions or choice == "none":
+        return None
+    return Tools(tuple(functions.values()), "required" if is_forced else "auto", only, parallel)

@@ -1,13 +1,12 @@
 """The messages of a chat request: roles, text parts, tool calls and their results. Pure."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from localfusion.errors import RequestError
-from localfusion.server.section import Section
+from localfusion.server.section import Section, missing, wrong
 from localfusion.types import Message, Role, ToolCall
 
 
@@ -40,6 +39,13 @@ def _content_kind(value: object) -> str | None:
     return None
 
 
+TEXT_OR_PARTS = Discriminator(
+    _content_kind,
+    custom_error_type="invalid_type",
+    custom_error_message="must be a string or a list of text parts; send text",
+)
+"""Tells apart what is tagged <none>, <text> and <parts>."""
+
 Content = Annotated[
     Annotated[None, Tag("<none>")]
     | Annotated[str, Tag("<text>")]
@@ -48,12 +54,20 @@ Content = Annotated[
         Field(min_length=1, max_length=64),
         Tag("<parts>"),
     ],
-    Discriminator(
-        _content_kind,
-        custom_error_type="invalid_type",
-        custom_error_message="must be a string or a list of text parts; send text",
-    ),
+    TEXT_OR_PARTS,
 ]
+
+
+class HasText(Protocol):
+    """A part of a message."""
+
+    @property
+    def text(self) -> str: ...
+
+
+def joined(content: str | Sequence[HasText]) -> str:
+    """Return a message's text; parts are joined by line breaks."""
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
 def _refuse_audio(value: object) -> object:
@@ -113,12 +127,7 @@ class ChatMessage(Section):
 
     @property
     def text(self) -> str:
-        match self.content:
-            case None:
-                return self.refusal or ""
-            case str():
-                return self.content
-        return "\n".join(part.text for part in self.content)
+        return self.refusal or "" if self.content is None else joined(self.content)
 
     def to_message(self) -> Message:
         role: Role = "system" if self.role == "developer" else self.role
@@ -138,35 +147,21 @@ def to_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
         if message.role == "tool":
             _check_result(message, called, where)
         elif message.tool_calls and message.role != "assistant":
-            raise _misplaced(f"{where}.tool_calls", "belongs to role assistant; leave it out")
+            raise wrong(f"{where}.tool_calls", "belongs to role assistant; leave it out")
         elif message.content is None and not (message.tool_calls or message.refusal):
-            raise RequestError(
-                f"{where}.content must be a string or a list of text parts; send text",
-                code="invalid_type",
-                param=f"{where}.content",
-            )
+            what = "must be a string or a list of text parts; send text"
+            raise wrong(f"{where}.content", what, "invalid_type")
         called |= {call.id for call in message.tool_calls or ()}
     return tuple(message.to_message() for message in messages)
 
 
 def _check_result(message: ChatMessage, called: set[str], where: str) -> None:
     if message.tool_call_id is None:
-        raise RequestError(
-            f"{where}.tool_call_id is missing; add the id of the call that this answers",
-            code="missing_parameter",
-            param=f"{where}.tool_call_id",
-        )
+        raise missing(f"{where}.tool_call_id", "add the id of the call that this answers")
     if message.tool_call_id not in called:
-        raise _misplaced(
+        raise wrong(
             f"{where}.tool_call_id", "answers no call of an assistant before it; send that too"
         )
     if message.content is None:
-        raise RequestError(
-            f"{where}.content must be a string; send the result as text",
-            code="invalid_type",
-            param=f"{where}.content",
-        )
-
-
-def _misplaced(path: str, what: str) -> RequestError:
-    return RequestError(f"{path} {what}", code="out_of_range", param=path)
+        what = "must be a string; send the result as text"
+        raise wrong(f"{where}.content", what, "invalid_type")

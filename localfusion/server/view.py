@@ -1,6 +1,6 @@
 """What is known of a run from its events, and its account, for every API. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import Response
@@ -16,7 +16,7 @@ from localfusion.events import (
     SynthesisStarted,
 )
 from localfusion.server.envelope import error_object, error_response
-from localfusion.types import Answer, Candidate, Stage, Status, Usage
+from localfusion.types import Answer, Candidate, Stage, Status, TokenLogprob, Usage
 
 
 @dataclass(slots=True)
@@ -55,13 +55,18 @@ class RunView:
                 self.answer = event.answer
 
     @property
+    def counts(self) -> str:
+        """How many members have answered, of how many."""
+        return f"{self._done}/{self._members}"
+
+    @property
     def progress(self) -> str:
         """Phase and counts in a few words, never a model's text."""
         match self.stage:
             case None:
                 return "localfusion starting"
             case "panel":
-                return f"localfusion panel {self._done}/{self._members}"
+                return f"localfusion panel {self.counts}"
             case _:
                 return f"localfusion {self.stage}"
 
@@ -90,13 +95,34 @@ class RunView:
         return error_object(error, trace_id=self.run_id, stage=self.stage, model=self.model)
 
 
-def usage(answer: Answer) -> dict[str, object]:
-    """Sum the tokens over every call of the run; ``stages`` has the parts."""
+def usage(
+    answer: Answer, tokens: Callable[[Usage], dict[str, object]] | None = None
+) -> dict[str, object]:
+    """Sum the tokens over every call of the run; ``stages`` has the parts.
+
+    Args:
+        answer: Whose.
+        tokens: How the API names them; None: as in chat.
+    """
+    told = tokens or tokens_block
     stages = {
-        name: tokens_block(timing.usage) | {"calls": timing.usage.calls}
+        name: told(timing.usage) | {"calls": timing.usage.calls}
         for name, timing in answer.stages.items()
     }
-    return tokens_block(answer.usage) | {"stages": stages}
+    return told(answer.usage) | {"stages": stages}
+
+
+def logprob_block(token: TokenLogprob) -> dict[str, object]:
+    """Return a token's probability, and those of what else could have stood there."""
+    return {**_probability(token), "top_logprobs": [_probability(other) for other in token.top]}
+
+
+def _probability(token: TokenLogprob) -> dict[str, object]:
+    return {
+        "token": token.token,
+        "logprob": token.logprob,
+        "bytes": list(token.token.encode(errors="replace")),
+    }
 
 
 def tokens_block(tokens: Usage) -> dict[str, object]:

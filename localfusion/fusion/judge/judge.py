@@ -3,7 +3,7 @@
 Its calls never end a run before the answer's first word: each gives what it has, or None and why.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from localfusion.config import Preset
@@ -20,7 +20,7 @@ from localfusion.fusion.judge.verdict import (
     read_verdict,
 )
 from localfusion.judging import Analysis, TruncatedDraft, Verdict
-from localfusion.types import Message, Prompt, Request, SamplingParams, Stage, Tools
+from localfusion.types import Message, Prompt, Request, SamplingParams, Tools
 
 PRIORITY = -10
 
@@ -100,7 +100,8 @@ class Judge:
             effort="none",
         )
         reading = Reading()
-        await self._timed("verdict", reading, self.calls.read(self.model, prompt, reading))
+        with self.calls.noted("verdict", reading):
+            await self.calls.read(self.model, prompt, reading)
         if not reading.logprobs:
             raise JudgeError(
                 f"{self.model} tells no probabilities, so it gives no verdict",
@@ -128,7 +129,8 @@ class Judge:
         )
         reading = Reading()
         prompt = replace(prompt, schema=schema_for(labels, cap), interval=INTERVAL)
-        await self._timed("analysis", reading, self.calls.read(self.model, prompt, reading))
+        with self.calls.noted("analysis", reading):
+            await self.calls.read(self.model, prompt, reading)
         return parse(reading.text, labels)
 
     @property
@@ -167,8 +169,8 @@ class Judge:
         # vLLM's reader of calls loses arguments that come in larger pieces.
         interval = 1 if has_inline or tools else self.calls.answer_interval
         prompt = replace(prompt, schema=request.schema, effort=request.effort, interval=interval)
-        work = self.calls.read(self.model, prompt, reading, tell)
-        await self._timed("synthesis", reading, work)
+        with self.calls.noted("synthesis", reading, before="judge_prefill"):
+            await self.calls.read(self.model, prompt, reading, tell)
 
     async def _prompt(
         self,
@@ -190,22 +192,6 @@ class Judge:
             seed=seed,
         )
         return Prompt(messages, sampling, priority=PRIORITY, tools=tools)
-
-    async def _timed(self, stage: Stage, reading: Reading, work: Awaitable[None]) -> None:
-        """Do a call and note what it took, however it ends."""
-        ledger = self.calls.ledger
-        began = self.calls.now
-        try:
-            await work
-        finally:
-            now = self.calls.now
-            first = None if reading.first is None else reading.first - began
-            ledger.stage(stage, now - began, reading.usage, first)
-            if stage == "synthesis" and first is not None:
-                ledger.wait("judge_prefill", first)
-                ledger.wait(stage, now - began - first)
-            else:
-                ledger.wait("judge_prefill" if stage == "synthesis" else stage, now - began)
 
 
 def judge_code(error: FusionError) -> str:
