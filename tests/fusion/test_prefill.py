@@ -1,6 +1,7 @@
 """The judge reads ahead while the panel works, and nothing but time depends on it."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -122,6 +123,18 @@ async def test_engine_without_a_prefix_cache_is_not_asked(fusion: FusionFactory)
     await fusion(a=member(), b=member(5), judge=engine, prefill=True).complete(REQUEST)
 
     assert all(call.priority != PRIORITY for call in engine.calls)
+
+
+@pytest.mark.parametrize(("device", "calls"), [("gpu", True), ("cpu", False)])
+async def test_cores_that_write_drafts_read_no_draft_that_may_not_be_next(
+    fusion: FusionFactory, device: Literal["gpu", "cpu"], calls: bool
+) -> None:
+    engine = SimEngine(LONG, profile=replace(SLOW, device=device))
+    panel = [{"model": "judge", "n": 3}]  # all end in the same step
+
+    await fusion(judge=engine, panel=panel, prefill=True, options=WRITE_ONLY).complete(REQUEST)
+
+    assert any(call.priority == PRIORITY for call in engine.calls) is calls
 
 
 def candidate(index: int, *, lost: bool = False) -> Candidate:

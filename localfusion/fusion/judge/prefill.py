@@ -57,6 +57,9 @@ class Prefill:
         self._emit = emit
         self._room = room
         self._conversation = calls.counts.get(model, 0)
+        # Cores that write drafts read at their expense; a guess is not worth that.
+        writes_here = self._engine.facts.device == "cpu" and model in members
+        self._guesses = order.is_arrival and not writes_here
         self._growing: dict[int, PanelAdded] = {}
         self._texts: dict[int, list[str]] = {}
         self._tokens: dict[int, int] = {}
@@ -110,7 +113,7 @@ class Prefill:
         grown = {
             index: len(self._texts[index]) * self._calls.panel_interval for index in self._growing
         }
-        if known is None and self._order.is_arrival and grown:
+        if known is None and self._guesses and grown:
             longest = max(grown, key=lambda index: grown[index])
             # No change of mind for a few words more.
             keeps = self._next in grown and grown[self._next] + LEAST_TOKENS >= grown[longest]
