@@ -1,14 +1,16 @@
 """A running localfusion server, spoken to as if it were here: same requests, same events."""
 
 import json
+import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
 
 from localfusion import wire
-from localfusion.config import ServerSettings
+from localfusion.config import Config
 from localfusion.errors import FusionError
 from localfusion.events import Event, RunFailed
 from localfusion.types import Request
@@ -24,21 +26,25 @@ class RemoteError(FusionError):
 class RemoteFusion:
     """The part of Fusion that a client of ``localfusion serve`` can have."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(
+        self, base_url: str, key: str | None = None, certificate: Path | None = None
+    ) -> None:
         self.base_url = base_url
         self._http = httpx2.AsyncClient(
             base_url=base_url,
+            headers={} if key is None else {"authorization": f"Bearer {key}"},
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+            verify=True if certificate is None else _only(certificate),
             trust_env=False,
         )
 
     @classmethod
     async def find(
-        cls, server: ServerSettings, *, within: float = CONNECT_SECONDS
+        cls, loaded: Config, *, within: float = CONNECT_SECONDS
     ) -> "RemoteFusion | None":
         """Return the localfusion server at the configured address, None if none answers there."""
-        host = f"[{server.host}]" if ":" in server.host else server.host
-        remote = cls(f"http://{host}:{server.port}")
+        certificate = None if loaded.tls is None else loaded.tls[0]
+        remote = cls(loaded.settings.server.url, loaded.client_key(), certificate)
         try:
             response = await remote._http.get("/health", timeout=within)
             if response.json().get("service") == "localfusion":
@@ -111,6 +117,13 @@ class RemoteFusion:
             raise _refusal(body)
         assert isinstance(body, dict)
         return body
+
+
+def _only(certificate: Path) -> ssl.SSLContext:
+    """Trust the server's own certificate and no other, whatever name it has."""
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    return context
 
 
 def _refusal(body: dict[str, dict[str, str]]) -> RemoteError:

@@ -31,9 +31,13 @@ def anyio_backend(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def offline() -> Iterator[None]:
-    """Let sockets of this process reach unix paths and loopback only; hub switches off."""
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let sockets of this process reach unix paths and loopback only; hub switches off.
+
+    Keys and whatever else stays are kept out of the user's own folder.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCALFUSION_STATE", str(tmp_path_factory.mktemp("state")))
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
             patch.setenv(name, "1")
         patch.setattr(socket, "socket", _LoopbackSocket)

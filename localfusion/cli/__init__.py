@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from localfusion import __version__
-from localfusion.cli import ask, doctor, engines, logs, models, plan, serve
+from localfusion.cli import ask, doctor, engines, keys, logs, models, plan, serve
 from localfusion.errors import FusionError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("load")(engines.load)
 app.command("unload")(engines.unload)
 app.command("reload")(engines.reload)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

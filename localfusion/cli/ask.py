@@ -82,7 +82,7 @@ async def _ask(
     whose: _Whose,
 ) -> Answer:
     server = loaded.settings.server
-    remote = None if whose.own else await RemoteFusion.find(server)
+    remote = None if whose.own else await RemoteFusion.find(loaded)
     if remote is None and whose.servers:
         raise RequestError(
             f"no localfusion server answers on {server.host}:{server.port}; start one with "

@@ -68,7 +68,7 @@ def _call(
     server = loaded.settings.server
 
     async def call() -> Entry:
-        remote = await RemoteFusion.find(server)
+        remote = await RemoteFusion.find(loaded)
         if remote is None:
             raise ConfigError(
                 f"no localfusion server answers on {server.host}:{server.port}; start one with "

@@ -10,8 +10,9 @@ import typer
 from localfusion import config
 from localfusion.cli.show import PhaseLines
 from localfusion.config import Config
-from localfusion.errors import FusionError
+from localfusion.errors import ConfigError, FusionError
 from localfusion.runtime import Runtime, open_runtime
+from localfusion.server.keys import KeyFile, local_key
 
 
 def serve(
@@ -19,33 +20,60 @@ def serve(
     preset: Annotated[
         list[str] | None, typer.Option(help="Preset to serve; repeat it for several.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Loopback address to listen on.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    allow_remote: Annotated[
+        bool, typer.Option(help="Let other machines call; needs a key.")
+    ] = False,
+    access_log: Annotated[bool, typer.Option(help="A line on stderr for each request.")] = False,
     sim: Annotated[bool, typer.Option(help="Simulated engines: no weights, no models.")] = False,
 ) -> None:
     """Serve presets and models over HTTP until SIGTERM or Ctrl-C."""
     loaded = config.load(context.obj)
-    changes = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    given = {"host": host, "port": port}
+    given |= {"allow_remote": allow_remote or None, "access_log": access_log or None}
+    changes = {key: value for key, value in given.items() if value is not None}
     asyncio.run(_serve(loaded.with_server(changes), preset or [], sim))
 
 
 async def _serve(loaded: Config, presets: list[str], sim: bool) -> None:
     # The web framework takes a second to import, and only this command needs it.
-    from localfusion.server.serving import listen
+    from localfusion.server.access import Access
+    from localfusion.server.logs import set_up_logs
+    from localfusion.server.serving import check_tls, listen
     from localfusion.server.serving import serve as serve_http
 
-    server = loaded.settings.server
+    server, keys = loaded.settings.server, KeyFile(loaded.keys_file)
+    if not keys.read() and not server.is_loopback:
+        raise ConfigError(
+            f"other machines reach {server.host}, and there is no key; make one with localfusion "
+            "keys create NAME"
+        )
+    if loaded.tls is not None:
+        check_tls(loaded.tls)
+    set_up_logs(access=server.access_log)
     # The port is taken before anything is loaded: a second server fails at once, not in a minute.
-    with listen(server.host, server.port) as listener:
+    with (
+        listen(server.host, server.port) as listener,
+        local_key(loaded.local_key_file) as own,
+    ):
+        hosts = [*server.hosts, f"[{server.host}]" if ":" in server.host else server.host]
+        access = Access(hosts, keys, own, is_closed=not server.is_loopback)
         async with open_runtime(loaded, presets, sim=sim) as runtime, asyncio.TaskGroup() as group:
             names = ", ".join(runtime.fusion.presets)
-            note = f"http://{server.host}:{server.port}/v1 answers for {names} once ready\n"
+            note = f"{server.url}/v1 answers for {names} once ready\n"
             note += "".join(f"note: {line}\n" for line in runtime.notes)
             background = [
                 group.create_task(runtime.start(PhaseLines(), require_all=False)),
                 group.create_task(_reload_when_asked(runtime)),
             ]
-            await serve_http(runtime, listener, on_listening=lambda: _note(note))
+            await serve_http(
+                runtime,
+                listener,
+                access=access,
+                tls=loaded.tls,
+                on_listening=lambda: _note(note),
+            )
             for task in background:
                 task.cancel()
 

@@ -14,7 +14,7 @@ from localfusion.config.models import (
     WheelsSource,
 )
 from localfusion.config.presets import MAX_CANDIDATES, Extract, Member, Perturbation, Preset
-from localfusion.config.read import MAX_FILE_BYTES, Config, cache_dir, find_file, load
+from localfusion.config.read import MAX_FILE_BYTES, Config, cache_dir, find_file, load, state_dir
 from localfusion.config.section import Section
 from localfusion.config.settings import (
     SLUG_PREFIX,
@@ -53,4 +53,5 @@ __all__ = [
     "find_file",
     "load",
     "nearest",
+    "state_dir",
 ]

@@ -42,6 +42,34 @@ class Config:
         return Config(self.settings.model_copy(update={"server": server}), self.file)
 
     @property
+    def keys_file(self) -> Path:
+        """Where the server's API keys are kept."""
+        given = self.settings.server.keys
+        return state_dir() / "keys.json" if given is None else self.locate(given)
+
+    @property
+    def local_key_file(self) -> Path:
+        """Where a running server leaves a key for this user's own commands."""
+        return state_dir() / f"server-{self.settings.server.port}.key"
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """Certificate chain and key of the server; None: plain http."""
+        server = self.settings.server
+        if server.tls_cert is None or server.tls_key is None:
+            return None
+        return self.locate(server.tls_cert), self.locate(server.tls_key)
+
+    def client_key(self) -> str | None:
+        """Return the key for the server at the configured port: LOCALFUSION_API_KEY, or its own."""
+        if given := os.environ.get("LOCALFUSION_API_KEY"):
+            return given
+        try:
+            return self.local_key_file.read_text().strip()
+        except OSError:
+            return None
+
+    @property
     def lock_file(self) -> Path:
         return self.file.with_name("models.lock")
 
@@ -62,6 +90,14 @@ def cache_dir() -> Path:
     if given := os.environ.get("LOCALFUSION_CACHE"):
         return Path(given).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().resolve() / "localfusion"
+
+
+def state_dir() -> Path:
+    """Folder for what must stay, such as keys: LOCALFUSION_STATE, else the user's state folder."""
+    if given := os.environ.get("LOCALFUSION_STATE"):
+        return Path(given).expanduser().resolve()
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser().resolve() / "localfusion"
 
 

@@ -1,9 +1,10 @@
 """The whole of models.yaml, and what must agree between its parts."""
 
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from localfusion.config.models import ModelSpec
 from localfusion.config.presets import Preset
@@ -15,15 +16,67 @@ SLUG_PREFIX = "localfusion/"
 Alias = Annotated[str, Field(pattern=r"^[A-Za-z0-9~][A-Za-z0-9._:/~-]{0,127}$")]
 
 
+def _address(host: str) -> str:
+    if host != "localhost":
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError("must be an IP address or localhost") from None
+    return host
+
+
+HostName = Annotated[
+    str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)$")
+]
+
+
 class ServerSettings(Section):
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
-    """Loopback only."""
+    host: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
+    """An address of this machine; beyond loopback only with a key and ``allow_remote``."""
+    allow_remote: bool = False
+    """Other machines may call; needs at least one key (``localfusion keys create``)."""
+    hosts: tuple[HostName, ...] = ()
+    """Names by which clients call the server, besides localhost, 127.0.0.1 and [::1]."""
+    keys: Path | None = None
+    """File of API keys; None: ``keys.json`` in the folder for state. Once there is a key, every
+    request needs one."""
+    tls_cert: Path | None = None
+    """Certificate chain in PEM, with ``tls_key``: then https is spoken."""
+    tls_key: Path | None = None
+    """Its private key in PEM."""
+    access_log: bool = False
+    """A line of JSON on stderr for each request: time, id, key's name, route, status, ms."""
     port: int = Field(default=8000, ge=1, le=65_535)
     """One that nothing else listens on."""
     keepalive: Seconds = 10.0
     """Silence after which a stream gets a comment."""
     drain: Seconds = 30.0
     """Time that running requests have after SIGTERM."""
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host == "localhost" or ip_address(self.host).is_loopback
+
+    @property
+    def url(self) -> str:
+        """Where this machine's own clients reach the server."""
+        host = self.host
+        if host != "localhost" and ip_address(host).is_unspecified:
+            host = "::1" if ":" in host else "127.0.0.1"
+        scheme = "http" if self.tls_cert is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.is_loopback and not self.allow_remote:
+            raise misplaced(
+                "other machines reach this address; create a key (localfusion keys create) and "
+                "set allow_remote: true, or use 127.0.0.1",
+                "host",
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise misplaced("tls_cert and tls_key belong together; set both or none", "tls_cert")
+        return self
 
 
 class Limits(Section):

@@ -108,7 +108,7 @@ async def _checks_of(
     """Return the checks of what models.yaml wants, the slow ones last."""
     server, names = subject.config.settings.server, subject.names
     missing = await asyncio.to_thread(models.to_be_pulled, subject.config, names)
-    is_served = await machine.is_localfusion(server)
+    is_served = await machine.is_localfusion(subject.config)
     checks: dict[str, Check] = {
         "port": _in_thread(lambda: machine.check_port(server, is_served=is_served)),
         "disk": _in_thread(lambda: folders.check_disk(cache_dir(), missing)),

@@ -7,7 +7,7 @@ import socket
 import psutil
 
 from localfusion.client import RemoteFusion
-from localfusion.config import ServerSettings
+from localfusion.config import Config, ServerSettings
 from localfusion.doctor.finding import Finding, ok, problem, warn
 from localfusion.server.ports import bind
 
@@ -63,9 +63,9 @@ def check_port(server: ServerSettings, *, is_served: bool) -> list[Finding]:
     return [ok(name, f"{where} is free")]
 
 
-async def is_localfusion(server: ServerSettings) -> bool:
+async def is_localfusion(loaded: Config) -> bool:
     """Whether a localfusion answers at the configured address."""
-    found = await RemoteFusion.find(server, within=ANSWER_SECONDS)
+    found = await RemoteFusion.find(loaded, within=ANSWER_SECONDS)
     if found is not None:
         await found.aclose()
     return found is not None

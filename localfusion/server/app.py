@@ -1,7 +1,10 @@
 """The HTTP application: routes, liveness, readiness, and one envelope for every error."""
 
+import logging
+import re
 import time
 import uuid
+from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -9,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localfusion import __version__
-from localfusion.errors import FusionError, OverloadedError, RequestError
+from localfusion.errors import ConfigError, FusionError, OverloadedError, RequestError
+from localfusion.server.access import Access, caller_of
 from localfusion.server.chat import chat_routes
 from localfusion.server.engines import engine_routes
 from localfusion.server.envelope import (
@@ -17,11 +21,13 @@ from localfusion.server.envelope import (
     MethodNotAllowedError,
     NotFoundError,
     error_response,
+    internal,
     report_bug,
 )
 from localfusion.server.fields import ChatBody
 from localfusion.server.gateway import Gateway
-from localfusion.server.limits import Runs, check_source
+from localfusion.server.limits import Runs
+from localfusion.server.logs import log_access
 from localfusion.server.models import model_routes
 from localfusion.server.openapi import describe
 from localfusion.server.responses import response_routes
@@ -29,16 +35,20 @@ from localfusion.server.responses_fields import ResponsesBody
 
 __all__ = ["Gateway", "create_app"]
 
+logger = logging.getLogger(__name__)
+
 BODIES = (ChatBody, ResponsesBody)
 """Bodies that routes parse themselves, for the OpenAPI document."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def create_app(gateway: Gateway, runs: Runs | None = None) -> FastAPI:
+def create_app(gateway: Gateway, runs: Runs | None = None, access: Access | None = None) -> FastAPI:
     """Build the application over a running system.
 
     Args:
         gateway: What answers.
         runs: Counts and aborts the runs; None: nobody outside needs to.
+        access: Decides who may call; None: everyone on this machine, as there are no keys.
     """
     runs = runs or Runs(gateway.settings.limits.runs)
     app = FastAPI(
@@ -55,29 +65,30 @@ def create_app(gateway: Gateway, runs: Runs | None = None) -> FastAPI:
     app.include_router(response_routes(gateway, runs))
     app.add_exception_handler(FusionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, access=access or Access(gateway.settings.server.hosts))
     app.openapi = lambda: describe(app, BODIES)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
 class Edge:
-    """Around every request: its id, who sent it, and what a fault of ours looks like."""
+    """Around every request: its id, who sent it, its log line, what a fault of ours looks like."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"req_{uuid.uuid4().hex}"
+        request_id = _request_id(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
-        has_started = False
+        began, status = time.monotonic(), 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal has_started
+            nonlocal status
             if message["type"] == "http.response.start":
-                has_started = True
+                status = message["status"]
                 message["headers"] = [
                     *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
@@ -85,16 +96,29 @@ class Edge:
             await send(message)
 
         try:
-            check_source(scope)
+            self._access.check(scope)
             await self._app(scope, receive, send_with_id)
         except ClientGoneError:
             pass  # nobody is there to be told
+        except ConfigError as error:  # the file of keys; where it lies is not the client's matter
+            logger.error("request %s: %s", request_id, error)  # noqa: TRY400  no traceback wanted
+            await error_response(internal(request_id))(scope, receive, send_with_id)
         except FusionError as error:
             await error_response(error)(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001  the edge of the process: nothing may pass
             failure = report_bug(error, request_id)
-            if not has_started:
+            if not status:
                 await error_response(failure)(scope, receive, send_with_id)
+        finally:
+            log_access(scope, request_id, status, time.monotonic() - began)
+
+
+def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """Return the client's own id if it can stand in a log and a header, else a new one."""
+    sent = [value.decode("latin-1") for key, value in headers if key == b"x-request-id"]
+    if len(sent) == 1 and _REQUEST_ID.fullmatch(sent[0]):
+        return sent[0]
+    return f"req_{uuid.uuid4().hex}"
 
 
 def _state_routes(gateway: Gateway) -> APIRouter:
@@ -108,20 +132,19 @@ def _state_routes(gateway: Gateway) -> APIRouter:
 
     @router.head("/ready", include_in_schema=False)
     @router.get("/ready")
-    async def ready() -> Response:
+    async def ready(request: Request) -> Response:
         """Say whether the default preset can answer now, else why not."""
         reasons = list(gateway.not_ready())
         if gateway.draining and "draining" not in reasons:
             reasons.append("draining")
+        status = "not_ready" if reasons else "ready"
+        if caller_of(request) is None:  # a probe without a key
+            return JSONResponse({"status": status}, status_code=503 if reasons else 200)
         engines = {
             name: {"phase": change.phase, "seconds": change.seconds, "detail": change.detail}
             for name, change in gateway.phases().items()
         }
-        body = {
-            "status": "not_ready" if reasons else "ready",
-            "reasons": reasons,
-            "engines": engines,
-        }
+        body = {"status": status, "reasons": reasons, "engines": engines}
         return JSONResponse(body, status_code=503 if reasons else 200)
 
     return router

@@ -2,9 +2,10 @@
 
 from dataclasses import asdict
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from localfusion.overview import EngineRow
+from localfusion.server.access import require_admin
 from localfusion.server.gateway import Gateway
 
 
@@ -22,20 +23,20 @@ def engine_routes(gateway: Gateway) -> APIRouter:
             "notes": list(gateway.notes),
         }
 
-    @router.post("/v1/engines/{name}/load")
+    @router.post("/v1/engines/{name}/load", dependencies=[Depends(require_admin)])
     async def load(name: str) -> dict[str, object]:
         """Return when the engine is ready."""
         await gateway.load(name)
         return {"engine": name, "phase": gateway.phases()[name].phase}
 
-    @router.post("/v1/engines/{name}/unload")
+    @router.post("/v1/engines/{name}/unload", dependencies=[Depends(require_admin)])
     async def unload(name: str) -> dict[str, object]:
         """Let its calls end, stop it, and refuse requests for it until it is loaded again."""
         await gateway.unload(name)
         phases = gateway.phases()
         return {"engine": name, "phase": phases[name].phase if name in phases else "stopped"}
 
-    @router.post("/v1/reload")
+    @router.post("/v1/reload", dependencies=[Depends(require_admin)])
     async def reload() -> dict[str, object]:
         """Read models.yaml again and swap what changed; an invalid file changes nothing."""
         return {"changes": list(await gateway.reload())}

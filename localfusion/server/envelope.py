@@ -12,6 +12,20 @@ from localfusion.errors import BodyTooLargeError, FusionError, OverloadedError, 
 logger = logging.getLogger(__name__)
 
 
+class UnauthorizedError(RequestError):
+    """One body for all causes: which it was would tell what a key looks like."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class ScopeError(RequestError):
+    status = 403
+    type = "permission_error"
+    code = "insufficient_scope"
+
+
 class HostNotAllowedError(RequestError):
     status = 403
     type = "permission_error"
@@ -87,6 +101,8 @@ def error_headers(error: FusionError) -> dict[str, str]:
     headers = {}
     if not error.retry and (error.status >= 500 or error.status == 409):
         headers["x-should-retry"] = "false"
+    if isinstance(error, UnauthorizedError):
+        headers["www-authenticate"] = "Bearer"
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
         headers["retry-after-ms"] = str(math.ceil(error.retry_after * 1000))
@@ -113,6 +129,11 @@ def report_bug(error: BaseException, request_id: str) -> InternalError:
     """Log a fault of ours without content of the request; return what the client is told."""
     # An exception's text may hold parts of a prompt: its class and the lines it passed say enough.
     logger.error("request %s: internal error\n%s", request_id, "".join(_frames(error)))
+    return internal(request_id)
+
+
+def internal(request_id: str) -> InternalError:
+    """Return all that a client is told of a fault that is not its own."""
     return InternalError(f"internal error, request id {request_id}")
 
 

@@ -1,4 +1,4 @@
-"""Who may call, what a body may be, how many runs go at once. Decided before the first byte."""
+"""What a body may be and how many runs go at once. Decided before the first byte."""
 
 import asyncio
 import re
@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastapi import Request
-from starlette.types import Scope
 
 from localfusion.errors import BodyTooLargeError, OverloadedError
 from localfusion.pace import Pace
 from localfusion.server.body import parse_body
 from localfusion.server.envelope import (
     ClientGoneError,
-    HostNotAllowedError,
-    OriginNotAllowedError,
     RequestTimeoutError,
     UnsupportedMediaTypeError,
 )
@@ -30,37 +27,7 @@ MAX_DISCARDED = 32 << 20
 """Bytes over the limit that are read and dropped: a client that still writes when the connection
 closes never sees the 413."""
 
-_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
-_ABSOLUTE_TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 _JSON_TYPE = re.compile(r"application/json\s*(?:;\s*charset=\"?utf-?8\"?\s*)?", re.IGNORECASE)
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-def check_source(scope: Scope) -> None:
-    """Refuse what a web page elsewhere, or a name that someone pointed at us, makes a browser send.
-
-    Raises:
-        HostNotAllowedError: any Host value, or the target's own, is not a loopback name (DNS
-            rebinding, CVE-2024-28224).
-        OriginNotAllowedError: another site's page posts to us.
-    """
-    hosts = _header(scope, b"host")
-    target = _ABSOLUTE_TARGET.match(scope.get("state", {}).get("target", b"").decode("latin-1"))
-    named = [*hosts, *([target[1]] if target else [])]
-    if len(hosts) != 1 or not all(_HOST.fullmatch(host) for host in named):
-        raise HostNotAllowedError(
-            "the Host header names no address of this server; use localhost, 127.0.0.1 or [::1]"
-        )
-    if scope["method"] in _SAFE_METHODS:
-        return
-    own = {f"http://{hosts[0].lower()}", f"https://{hosts[0].lower()}"}
-    sites = _header(scope, b"sec-fetch-site")
-    if any(origin.lower() not in own for origin in _header(scope, b"origin")) or any(
-        site not in ("same-origin", "none") for site in sites
-    ):
-        raise OriginNotAllowedError(
-            "a page of another site sent this request; call the server from a program"
-        )
 
 
 async def read_json(request: Request, limit: int) -> dict[str, object]:
@@ -124,10 +91,6 @@ def _too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(
         f"the body is larger than {limit} bytes; shorten it, or raise limits.body_bytes"
     )
-
-
-def _header(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
 class Runs:

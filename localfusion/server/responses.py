@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from localfusion.errors import RequestError
+from localfusion.server.access import caller_of
 from localfusion.server.envelope import NotFoundError
 from localfusion.server.forms import DEPTH_HEADER, read_depth
 from localfusion.server.gateway import Gateway
@@ -17,7 +18,7 @@ from localfusion.server.placing import place
 from localfusion.server.responses_fields import ResponsesBody, ResponsesRequest, read_responses
 from localfusion.server.responses_reply import ResponsesReply
 from localfusion.server.running import RunResponse
-from localfusion.server.section import unsupported
+from localfusion.server.section import unsupported, wrong
 from localfusion.server.store import MemoryStore, ResponseStore, StoredResponse
 
 EXAMPLE: dict[str, object] = {
@@ -93,7 +94,8 @@ def response_routes(gateway: Gateway, runs: Runs, store: ResponseStore | None = 
 
 
 def _owner(request: Request) -> str:
-    return str(request.scope.get("state", {}).get("caller", ""))
+    caller = caller_of(request)
+    return caller.name if caller else ""
 
 
 def _placed(gateway: Gateway, asked: ResponsesRequest, depth: int) -> ResponsesRequest:
@@ -118,19 +120,19 @@ def _placed(gateway: Gateway, asked: ResponsesRequest, depth: int) -> ResponsesR
 def _page(request: Request, stored: StoredResponse) -> dict[str, object]:
     order = _query(request, "order") or "desc"
     if order not in ("asc", "desc"):
-        raise _wrong("order", "must be asc or desc; send one of them")
+        raise wrong("order", "must be asc or desc; send one of them")
     limit = _query(request, "limit") or str(LISTED)
     if not (limit.isascii() and limit.isdecimal() and len(limit) < 4):
-        raise _wrong("limit", f"must be a number from 1 to {MAX_LISTED}; send one")
+        raise wrong("limit", f"must be a number from 1 to {MAX_LISTED}; send one")
     size = int(limit)
     if not 1 <= size <= MAX_LISTED:
-        raise _wrong("limit", f"must be a number from 1 to {MAX_LISTED}; send one")
+        raise wrong("limit", f"must be a number from 1 to {MAX_LISTED}; send one")
     items = list(stored.items) if order == "asc" else list(reversed(stored.items))
     after = _query(request, "after")
     if after is not None:
         places = [place for place, item in enumerate(items) if item["id"] == after]
         if not places:
-            raise _wrong("after", "is the id of no input item; send one of a page before")
+            raise wrong("after", "is the id of no input item; send one of a page before")
         items = items[places[0] + 1 :]
     page = items[:size]
     return {
@@ -145,9 +147,5 @@ def _page(request: Request, stored: StoredResponse) -> dict[str, object]:
 def _query(request: Request, name: str) -> str | None:
     values = request.query_params.getlist(name)
     if len(values) > 1:
-        raise _wrong(name, "stands there twice; remove one")
+        raise wrong(name, "stands there twice; remove one")
     return values[0] if values else None
-
-
-def _wrong(name: str, what: str) -> RequestError:
-    return RequestError(f"{name} {what}", code="out_of_range", param=name)

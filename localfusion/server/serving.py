@@ -4,15 +4,18 @@ import asyncio
 import errno
 import signal
 import socket
+import ssl
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from localfusion.errors import ConfigError
+from localfusion.server.access import Access
 from localfusion.server.app import create_app
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import Runs
@@ -75,10 +78,27 @@ def _is_stale(path: Path) -> bool:
     return False
 
 
+def check_tls(tls: tuple[Path, Path]) -> None:
+    """Try certificate and key before anything heavy is loaded.
+
+    Raises:
+        ConfigError: one of them cannot be read, or they do not belong together.
+    """
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*tls)
+    except OSError as error:  # SSLError is one
+        reason = error.strerror or "they do not belong together, or are no PEM"
+        raise ConfigError(
+            f"server.tls_cert {tls[0]} and server.tls_key {tls[1]}: {reason}; mend or remove both"
+        ) from error
+
+
 async def serve(
     gateway: Gateway,
     listener: socket.socket | None = None,
     *,
+    access: Access | None = None,
+    tls: tuple[Path, Path] | None = None,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; the caller stops the engines afterwards.
@@ -90,6 +110,8 @@ async def serve(
     Args:
         gateway: What answers.
         listener: From ``listen`` or ``listen_unix``, closed at the end; None: as set.
+        access: Decides who may call; None: everyone on this machine.
+        tls: Certificate chain and key, both PEM; None: plain http.
         on_listening: Called once requests are answered.
 
     Raises:
@@ -98,7 +120,7 @@ async def serve(
     settings = gateway.settings.server
     listener = listener or listen(settings.host, settings.port)
     runs = Runs(gateway.settings.limits.runs)
-    server = _Server(_configure(gateway, runs), on_listening)
+    server = _Server(_configure(create_app(gateway, runs, access), tls), on_listening)
     stopping = asyncio.Event()
 
     def stop() -> None:
@@ -121,9 +143,11 @@ async def serve(
         listener.close()
 
 
-def _configure(gateway: Gateway, runs: Runs) -> uvicorn.Config:
+def _configure(app: FastAPI, tls: tuple[Path, Path] | None) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(gateway, runs),
+        app,
+        ssl_certfile=tls and tls[0],
+        ssl_keyfile=tls and str(tls[1]),
         http=_Protocol,
         ws="none",
         lifespan="off",

@@ -48,6 +48,7 @@ class Place:
     def env(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LOCALFUSION")}
         place = {"LOCALFUSION_CACHE": str(self.root / "c"), "TMPDIR": str(self.root)}
+        place["LOCALFUSION_STATE"] = str(self.root / "s")
         return {**kept, **place, "LOCALFUSION_CONFIG": str(self.file), "COLUMNS": "200"}
 
     def write(self, flags: str = "", **settings: object) -> None:

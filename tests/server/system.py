@@ -1,9 +1,11 @@
 """A gateway of SimEngines, and the same on a real port."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx2
 from openai import AsyncOpenAI
@@ -14,6 +16,7 @@ from localfusion.engines.sim import SimEngine
 from localfusion.fusion import Fusion
 from localfusion.overview import EngineRow
 from localfusion.pool import Waiting
+from localfusion.server.access import Access
 from localfusion.server.serving import listen, serve
 
 CHAT = "/v1/chat/completions"
@@ -143,15 +146,28 @@ class Served:
 
 
 @asynccontextmanager
-async def served(system: SimGateway | None = None) -> AsyncGenerator[Served, None]:
-    """Serve a gateway for the length of a block, on the real uvicorn."""
+async def served(
+    system: SimGateway | None = None,
+    *,
+    access: Access | None = None,
+    tls: tuple[Path, Path] | None = None,
+) -> AsyncGenerator[Served, None]:
+    """Serve a gateway for the length of a block, on the real uvicorn.
+
+    Args:
+        system: What answers.
+        access: Who may call.
+        tls: Certificate and key; the clients then trust this certificate.
+    """
     system = system or gateway()
     listener = listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
+    trust = True if tls is None else ssl.create_default_context(cafile=tls[0])
     listening = asyncio.Event()
     async with (
         asyncio.TaskGroup() as group,
-        httpx2.AsyncClient(base_url=url, timeout=20, trust_env=False) as http,
+        httpx2.AsyncClient(base_url=url, timeout=20, trust_env=False, verify=trust) as http,
         AsyncOpenAI(
             base_url=f"{url}/v1",
             api_key="none",
@@ -160,7 +176,8 @@ async def served(system: SimGateway | None = None) -> AsyncGenerator[Served, Non
             _strict_response_validation=True,
         ) as openai,
     ):
-        server = group.create_task(serve(system, listener, on_listening=listening.set))
+        serving = serve(system, listener, access=access, tls=tls, on_listening=listening.set)
+        server = group.create_task(serving)
         await listening.wait()
         yield Served(system, url, http, openai, server)
         server.cancel()
