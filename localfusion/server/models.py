@@ -37,7 +37,7 @@ def _names(gateway: Gateway) -> Iterator[str]:
 def _entry(gateway: Gateway, name: str, created: int) -> dict[str, object]:
     resolved, preset = gateway.fusion.resolve(name)
     engines = gateway.fusion.engines
-    spec = gateway.settings.models.get(name)
+    spec = gateway.settings.models.get(resolved)
     is_model = resolved not in gateway.fusion.presets
     return {
         "id": name,
