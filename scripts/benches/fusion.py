@@ -83,7 +83,7 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
         "grace": 600,
         "options": {"analysis": "none"},
     }
-    answer = await ask(engines, question.format(1), prefill=True, **settings)
+    answer = await ask(engines, question.format(1), **settings)
     written = answer.stages["synthesis"]
     assert written.first_token_seconds is not None
     prompt = engines[SLOW].prompts[-1]
@@ -99,17 +99,7 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
     )
     print(f"  all of it read before {warm:.2f}; waited for: {path(answer)}")
     share = written.usage.cached_tokens / written.usage.prompt_tokens
-    first_of_plain, plain = await plain_script(engines, question.format(2), prompt.sampling)
-    after = await ask(engines, question.format(3), prefill=False, **settings)
-    for name, (first_token, last) in {
-        "reads ahead": (first_word(answer), answer.seconds),
-        "reads afterwards": (first_word(after), after.seconds),
-        "plain script": (first_of_plain, plain),
-    }.items():
-        print(f"  {name}: first {first_token:.1f} s, last {last:.1f} s")
     return [
-        Row("ours / plain script, first token", first_word(answer) / first_of_plain, "x", 1.0),
-        Row("ours / plain script, last token", answer.seconds / plain, "x", 1.0),
         Row(
             "judge's first token, read ahead / cold", written.first_token_seconds / cold, "x", 0.25
         ),
@@ -121,40 +111,6 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
             1.05,
         ),
     ]
-
-
-def first_word(answer: Answer) -> float:
-    """Return seconds from the request to the answer's first token."""
-    written = answer.stages["synthesis"]
-    return answer.seconds - written.seconds + (written.first_token_seconds or 0.0)
-
-
-async def plain_script(
-    engines: Mapping[str, Engine], question: str, written: SamplingParams
-) -> tuple[float, float]:
-    """Do what one would by hand: ask all four, wait for all, then let the judge write.
-
-    Returns:
-        Seconds to the first and the last token of the answer.
-    """
-    clock = asyncio.get_running_loop().time
-    began = clock()
-
-    async def draft(model: str, tokens: int, seed: int) -> str:
-        sampling = SamplingParams(temperature=0.7, max_tokens=tokens, seed=seed)
-        prompt = Prompt((Message("user", question),), sampling)
-        async with aclosing(engines[model].generate(prompt)) as deltas:
-            return "".join([delta.text async for delta in deltas])
-
-    asked = [(FAST, DRAFT_TOKENS)] * 3 + [(LARGE, SLOW_TOKENS)]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(draft(*who, seed)) for seed, who in enumerate(asked)]
-    answers = "\n\n".join(f"Answer {n}:\n{task.result()}" for n, task in enumerate(tasks, 1))
-    told = f"{question}\n\nSynthesize these answers into one better answer.\n\n{answers}"
-    panel = clock() - began
-    sampling = replace(written, stop=(), seed=None)
-    first, took = await once(engines[SLOW], Prompt((Message("user", told),), sampling))
-    return panel + first, panel + took
 
 
 async def straggler(engines: Mapping[str, Recorded]) -> Row:

@@ -1,10 +1,11 @@
 """``scripts/bench peers``: localfusion, OptiLLM's moa and a plain script on the very same engine.
 
 One model answers three times and judges, for that is what moa does. Sampling and token limits are
-equal, and the question asks for more than the limit: texts are equally long, and no luck with
-lengths decides. Each arm and round has a question of its own, of the same length: no arm finds
-another's prompt in the cache. Two of the arms compare the drafts before they write and two do not:
-the bars stand between arms that do the same work, the other ratios are shown beside.
+equal, and the question asks for more than the limit; what writes the answer may not end before it
+(moa's may, which takes no such wish): texts are equally long, and no luck with lengths decides.
+Each arm and round has a question of its own, of the same length: no arm finds another's prompt in
+the cache. Two of the arms compare the drafts before they write and two do not: the bars stand
+between arms that do the same work, the other ratios are shown beside.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from benches.peers_servers import (
     VERSION,
     PeerError,
     derive,
+    end_tokens,
     localfusion_server,
     optillm_server,
 )
@@ -122,9 +124,10 @@ async def _open_arms(
     records = {name: Record() for name in (OURS, MOA, PLAIN_OURS, PLAIN, AFTER)}
     async with AsyncExitStack() as stack:
         engine_url = await stack.enter_async_context(relay.listen())
-        arms = {OURS: localfusion_arm(url, "peers"), PLAIN_OURS: localfusion_arm(url, "plain")}
-        arms[AFTER] = localfusion_arm(url, "after")
-        arms[PLAIN] = plain_arm(engine_url, relay, model)
+        ends = end_tokens(model)
+        presets = {OURS: "peers", PLAIN_OURS: "plain", AFTER: "after"}
+        arms = {name: localfusion_arm(url, preset, ends) for name, preset in presets.items()}
+        arms[PLAIN] = plain_arm(engine_url, relay, model, ends)
         try:
             peer = await stack.enter_async_context(optillm_server(engine_url, folder))
             arms[MOA] = optillm_arm(peer, relay, model)

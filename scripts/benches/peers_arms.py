@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from benches.peers_client import Stream, chat, stream, whole
+from benches.peers_client import Stream, chat, endless, stream, whole
 from benches.peers_meter import Counts
 from benches.peers_relay import Call, Relay
 from benches.peers_servers import JUDGE_TEMPERATURE, PANEL_TEMPERATURE, SAMPLES, PeerError
@@ -51,11 +51,18 @@ class Arm(Protocol):
         """Answer; raise PeerError if there is no answer."""
 
 
-def localfusion_arm(url: str, preset: str) -> Arm:
-    """Return localfusion's endpoint with one of its presets."""
+def localfusion_arm(url: str, preset: str, ends: Sequence[int] = ()) -> Arm:
+    """Return localfusion's endpoint with one of its presets.
+
+    Args:
+        url: Of the endpoint.
+        preset: By its name.
+        ends: Tokens that the answer may not have, so that it runs to its limit.
+    """
 
     async def ask(question: str, max_tokens: int) -> Reply:
-        got = await stream(url, chat(preset, question, max_tokens, JUDGE_TEMPERATURE))
+        body = endless(chat(preset, question, max_tokens, JUDGE_TEMPERATURE), ends)
+        got = await stream(url, body)
         stages = got.usage.get("stages")
         if not isinstance(stages, dict):
             raise PeerError("localfusion told no stages")
@@ -84,8 +91,15 @@ def optillm_arm(url: str, relay: Relay, model: str) -> Arm:
     return ask
 
 
-def plain_arm(url: str, relay: Relay, model: str) -> Arm:
-    """Return the plain script: samples at once, wait for all, one streamed call over them."""
+def plain_arm(url: str, relay: Relay, model: str, ends: Sequence[int] = ()) -> Arm:
+    """Return the plain script: samples at once, wait for all, one streamed call over them.
+
+    Args:
+        url: Of the engine.
+        relay: Counts its calls.
+        model: That the engine serves.
+        ends: As for ``localfusion_arm``.
+    """
 
     async def ask(question: str, max_tokens: int) -> Reply:
         relay.calls.clear()
@@ -94,7 +108,8 @@ def plain_arm(url: str, relay: Relay, model: str) -> Arm:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(whole(url, body)) for _ in range(SAMPLES)]
         prompt = synthesis_prompt(question, [task.result() for task in tasks])
-        got = await stream(url, chat(model, prompt, max_tokens, JUDGE_TEMPERATURE))
+        body = endless(chat(model, prompt, max_tokens, JUDGE_TEMPERATURE), ends)
+        got = await stream(url, body)
         return _relayed(began, got, relay.calls, lambda call: call.prompt != question)
 
     return ask

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import httpx2
@@ -58,6 +58,11 @@ def chat(model: str, text: str, max_tokens: int, temperature: float) -> dict[str
         "max_tokens": max_tokens,
         "temperature": temperature,
     }
+
+
+def endless(body: dict[str, object], ends: Iterable[int]) -> dict[str, object]:
+    """Return the body of a request whose answer runs to its limit: no end token may be drawn."""
+    return body | {"logit_bias": {str(token): -100 for token in ends}}
 
 
 async def whole(url: str, body: Mapping[str, object]) -> str:

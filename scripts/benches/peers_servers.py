@@ -43,6 +43,13 @@ class PeerError(Exception):
     """An arm, or a server of one, that did not do what it is measured by."""
 
 
+def end_tokens(model: str) -> Sequence[int]:
+    """Return the tokens that end an answer of a model that has been fetched."""
+    (file,) = cache_dir().glob(f"models/{model}-*/generation_config.json")
+    ends = json.loads(file.read_text())["eos_token_id"]
+    return ends if isinstance(ends, list) else [ends]
+
+
 def derive(loaded: Config, model: str, max_tokens: int) -> dict[str, object]:
     """Return a models.yaml of one model: samples of it as the panel, and it as the judge.
 
