@@ -13,6 +13,11 @@ class Pace:
         """Note a stay that has ended."""
         self._mean += 0.1 * (seconds - self._mean)
 
-    def wait(self, places: int) -> float:
-        """Return after how many seconds one of so many places should be free: 1 to 600."""
-        return min(MAX_SECONDS, max(1.0, self._mean / places))
+    def wait(self, places: int, position: int = 1) -> float:
+        """Return after how many seconds one of so many places should be free: 1 to 600.
+
+        Args:
+            places: All of them taken.
+            position: In the line of those who wait, 1 the next one.
+        """
+        return min(MAX_SECONDS, max(1.0, self._mean * position / places))

@@ -85,7 +85,15 @@ class Limits(Section):
     messages: int = Field(default=2000, ge=1, le=2000)
     """Messages of one conversation; above: 400."""
     runs: int = Field(default=64, ge=1, le=1024)
-    """Requests that run at once; above: 503 with Retry-After."""
+    """Requests that run at once; further ones wait."""
+    queued: int = Field(default=256, ge=0, le=4096)
+    """Requests that wait; above: 503 with Retry-After."""
+    queue_wait: Annotated[Seconds, Field(le=600)] = 30.0
+    """Longest wait; after it: 503 with Retry-After."""
+    key_runs: int = Field(default=16, ge=1, le=1024)
+    """Requests of one API key that run at once; further ones of it wait."""
+    key_queued: int = Field(default=64, ge=0, le=4096)
+    """Requests of one API key that wait; above: 429 with Retry-After."""
 
 
 class Rates(Section):

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from localfusion import __version__
 from localfusion.errors import ConfigError, FusionError, OverloadedError, RequestError
 from localfusion.server.access import Access, caller_of
+from localfusion.server.admission import Runs
 from localfusion.server.chat import chat_routes
 from localfusion.server.engines import engine_routes
 from localfusion.server.envelope import (
@@ -26,7 +27,6 @@ from localfusion.server.envelope import (
 )
 from localfusion.server.fields import ChatBody
 from localfusion.server.gateway import Gateway
-from localfusion.server.limits import Runs
 from localfusion.server.logs import log_access
 from localfusion.server.models import model_routes
 from localfusion.server.openapi import describe
@@ -50,7 +50,7 @@ def create_app(gateway: Gateway, runs: Runs | None = None, access: Access | None
         runs: Counts and aborts the runs; None: nobody outside needs to.
         access: Decides who may call; None: everyone on this machine, as there are no keys.
     """
-    runs = runs or Runs(gateway.settings.limits.runs)
+    runs = runs or Runs(gateway.settings.limits)
     app = FastAPI(
         title="localfusion",
         version=__version__,

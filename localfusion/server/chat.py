@@ -4,10 +4,11 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
+from localfusion.server.admission import Runs
 from localfusion.server.fields import ChatBody, read_chat
 from localfusion.server.forms import DEPTH_HEADER, read_depth
 from localfusion.server.gateway import Gateway
-from localfusion.server.limits import Runs, read_json
+from localfusion.server.limits import read_json
 from localfusion.server.openapi import json_body
 from localfusion.server.placing import place
 from localfusion.server.replies import ChatChoices, ChatReply

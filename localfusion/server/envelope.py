@@ -48,6 +48,31 @@ class MethodNotAllowedError(RequestError):
     code = "method_not_allowed"
 
 
+class IdempotencyError(RequestError):
+    """The key of a request that was another one."""
+
+    status = 409
+    code = "idempotency_key_reused"
+
+
+class RateLimitedError(OverloadedError):
+    """One key has as many requests as it may have."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class UrlTooLongError(RequestError):
+    status = 414
+    code = "url_too_long"
+
+
+class HeadersTooLargeError(RequestError):
+    status = 431
+    code = "headers_too_large"
+
+
 class RequestTimeoutError(RequestError):
     status = 408
     code = "request_timeout"

@@ -1,15 +1,12 @@
-"""What a body may be and how many runs go at once. Decided before the first byte."""
+"""How a body comes in: its type, its size, its pace."""
 
 import asyncio
+import hashlib
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from fastapi import Request
 
-from localfusion.errors import BodyTooLargeError, OverloadedError
-from localfusion.pace import Pace
+from localfusion.errors import BodyTooLargeError
 from localfusion.server.body import parse_body
 from localfusion.server.envelope import (
     ClientGoneError,
@@ -31,12 +28,13 @@ _JSON_TYPE = re.compile(r"application/json\s*(?:;\s*charset=\"?utf-?8\"?\s*)?", 
 
 
 async def read_json(request: Request, limit: int) -> dict[str, object]:
-    """Read a JSON object of at most ``limit`` bytes.
+    """Read a JSON object of at most ``limit`` bytes; its digest is noted for idempotency keys.
 
     Raises:
         FusionError: as ``read_body`` and ``parse_body`` say.
     """
     raw = await read_body(request, limit)
+    request.scope["state"]["digest"] = hashlib.sha256(raw).hexdigest()
     if len(raw) > OFF_LOOP_BYTES:
         return await asyncio.to_thread(parse_body, raw)
     return parse_body(raw)
@@ -91,53 +89,3 @@ def _too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(
         f"the body is larger than {limit} bytes; shorten it, or raise limits.body_bytes"
     )
-
-
-class Runs:
-    """The runs that go now, at most ``limit``; waits for their end or aborts them.
-
-    Attributes:
-        aborted: Set when every run has to end now.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.aborted = asyncio.Event()
-        self._limit = limit
-        self._running = 0
-        self._pace = Pace()
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    @contextmanager
-    def admit(self, *, is_draining: bool) -> Iterator[None]:
-        """Count a run while it goes.
-
-        Raises:
-            OverloadedError: the server stops, or is full.
-        """
-        if is_draining:
-            raise OverloadedError(
-                "the server is stopping; ask again when it is back", code="draining"
-            )
-        if self._running >= self._limit:
-            wait = self._pace.wait(self._limit)
-            raise OverloadedError(
-                f"{self._limit} runs are going, as many as limits.runs allows; "
-                f"ask again in {wait:.0f} s",
-                code="queue_full",
-                retry_after=wait,
-            )
-        began = time.monotonic()
-        self._running += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._pace.note(time.monotonic() - began)
-            if self._running == 0:
-                self._idle.set()
-
-    async def wait_idle(self) -> None:
-        """Return when no run goes."""
-        await self._idle.wait()

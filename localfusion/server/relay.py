@@ -1,7 +1,15 @@
 """From a run's events to one client: departure, silence, stalled readers, a server that stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import aclosing
 from typing import Protocol
 
@@ -34,15 +42,20 @@ class Outlet:
         if not self.is_open:
             self.is_open = True
             raw = [(key.encode(), value.encode("latin-1")) for key, value in headers.items()]
-            await self._write({"type": "http.response.start", "status": 200, "headers": raw})
+            await self.pass_on({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def write(self, body: bytes) -> None:
-        await self._write({"type": "http.response.body", "body": body, "more_body": True})
+        await self.pass_on({"type": "http.response.body", "body": body, "more_body": True})
 
     async def close(self) -> None:
-        await self._write({"type": "http.response.body", "body": b"", "more_body": False})
+        await self.pass_on({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _write(self, message: dict[str, object]) -> None:
+    async def pass_on(self, message: MutableMapping[str, object]) -> None:
+        """Send a message of the server's protocol.
+
+        Raises:
+            ClientGoneError: the client has read nothing for too long, and is cut.
+        """
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 await self._send(message)
@@ -133,7 +146,7 @@ async def _hand_on(
         return error
 
 
-async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -> None:
+async def while_connected(receive: Receive, work: Coroutine[None, None, object]) -> None:
     """Do the work of a request whose body has been read; cancel it when the client leaves."""
     async with asyncio.TaskGroup() as group:
         worker = group.create_task(work)

@@ -9,10 +9,11 @@ from fastapi.responses import JSONResponse
 
 from localfusion.errors import RequestError
 from localfusion.server.access import caller_of
+from localfusion.server.admission import Runs
 from localfusion.server.envelope import NotFoundError
 from localfusion.server.forms import DEPTH_HEADER, read_depth
 from localfusion.server.gateway import Gateway
-from localfusion.server.limits import Runs, read_json
+from localfusion.server.limits import read_json
 from localfusion.server.openapi import json_body
 from localfusion.server.placing import place
 from localfusion.server.responses_fields import ResponsesBody, ResponsesRequest, read_responses

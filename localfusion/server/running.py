@@ -1,20 +1,22 @@
 """A response that is a run: streamed as it goes or sent when it is whole, whatever its format."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from localfusion.errors import FusionError
+from localfusion.errors import FusionError, OverloadedError
 from localfusion.events import Event, RunCompleted
+from localfusion.server.access import Caller
+from localfusion.server.admission import Runs
 from localfusion.server.envelope import ClientGoneError, report_bug
 from localfusion.server.gateway import Gateway
-from localfusion.server.limits import Runs
 from localfusion.server.relay import Outlet, relay, while_connected
+from localfusion.server.replays import HEADER, read_key
 from localfusion.types import Answer, Request
 
 _STREAM_HEADERS = {
@@ -66,26 +68,43 @@ class RunResponse(Response):
         self._is_stream = is_stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._runs.admit(is_draining=self._gateway.draining):
+        key = read_key(Headers(scope=scope).getlist(HEADER))
+        if key is None:
             await while_connected(receive, self._answer(scope, receive, send))
+            return
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def work(write: Send) -> bool:
+            return await self._answer(scope, receive, write)
+
+        await self._runs.replays.share(key, scope, receive, send, work)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Wait for a place and answer; return whether it is a whole answer."""
         way = self._stream if self._is_stream else self._send_whole
-        with suppress(ClientGoneError):
-            await way(scope, receive, send)
+        caller = scope["state"].get("caller")
+        name = caller.name if isinstance(caller, Caller) else ""
+        try:
+            async with self._runs.admit(name, is_draining=self._gateway.draining):
+                return await way(scope, receive, send)
+        except OverloadedError as error:
+            await self._reply.refusal(error)(scope, receive, send)
+        except ClientGoneError:
+            pass
+        return False
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> bool:
         outlet = Outlet(scope, send)
         streamed = _Streamed(self._reply, outlet, self._gateway.settings.server.keepalive)
         error = await self._run(streamed, scope)
         if error is not None and not outlet.is_open:
             await self._reply.refusal(error)(scope, receive, send)
-            return
+            return False
         if error is not None:
             await outlet.write(self._reply.fail(error))
         await outlet.close()
+        return error is None
 
-    async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> bool:
         whole = _Whole(self._reply)
         error = await self._run(whole, scope)
         if error is not None:
@@ -95,6 +114,7 @@ class RunResponse(Response):
             body, headers = self._reply.body(whole.answer), dict(self._reply.headers())
             response = JSONResponse(body, headers=headers)
         await response(scope, receive, send)
+        return error is None
 
     async def _run(self, reply: "_Streamed | _Whole", scope: Scope) -> FusionError | None:
         runs = [self._gateway.fusion.stream(request) for request in self._requests]

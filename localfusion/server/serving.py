@@ -8,17 +8,18 @@ import ssl
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from localfusion.errors import ConfigError
 from localfusion.server.access import Access
+from localfusion.server.admission import Runs
 from localfusion.server.app import create_app
+from localfusion.server.connection import USUAL, Connection, ConnectionLimits
 from localfusion.server.gateway import Gateway
-from localfusion.server.limits import Runs
 from localfusion.server.ports import BACKLOG, bind
 
 KEEP_ALIVE_SECONDS = 65
@@ -99,6 +100,7 @@ async def serve(
     *,
     access: Access | None = None,
     tls: tuple[Path, Path] | None = None,
+    connections: ConnectionLimits = USUAL,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; the caller stops the engines afterwards.
@@ -112,6 +114,7 @@ async def serve(
         listener: From ``listen`` or ``listen_unix``, closed at the end; None: as set.
         access: Decides who may call; None: everyone on this machine.
         tls: Certificate chain and key, both PEM; None: plain http.
+        connections: What each connection may do, and how many there may be.
         on_listening: Called once requests are answered.
 
     Raises:
@@ -119,8 +122,8 @@ async def serve(
     """
     settings = gateway.settings.server
     listener = listener or listen(settings.host, settings.port)
-    runs = Runs(gateway.settings.limits.runs)
-    server = _Server(_configure(create_app(gateway, runs, access), tls), on_listening)
+    runs = Runs(gateway.settings.limits)
+    server = _Server(_configure(create_app(gateway, runs, access), tls, connections), on_listening)
     stopping = asyncio.Event()
 
     def stop() -> None:
@@ -128,6 +131,7 @@ async def serve(
             runs.aborted.set()
             server.should_exit = server.force_exit = True
         gateway.draining = True
+        runs.turn_away()
         stopping.set()
 
     try:
@@ -143,12 +147,14 @@ async def serve(
         listener.close()
 
 
-def _configure(app: FastAPI, tls: tuple[Path, Path] | None) -> uvicorn.Config:
+def _configure(
+    app: FastAPI, tls: tuple[Path, Path] | None, limits: ConnectionLimits
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         ssl_certfile=tls and tls[0],
         ssl_keyfile=tls and str(tls[1]),
-        http=_Protocol,
+        http=partial(Connection, limits=limits),  # type: ignore[arg-type]  # called like a class
         ws="none",
         lifespan="off",
         proxy_headers=False,
@@ -208,12 +214,3 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.has_shut_down = True
         await super().shutdown(sockets)
-
-
-class _Protocol(HttpToolsProtocol):
-    """Tells the application what ASGI hides: the request's target, and how to cut it off."""
-
-    def on_headers_complete(self) -> None:
-        self.scope["state"]["target"] = self.url
-        self.scope["state"]["abort"] = self.transport.abort
-        super().on_headers_complete()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fastapi import Response
 
-from localfusion.errors import FusionError
+from localfusion.errors import FusionError, OverloadedError
 from localfusion.events import (
     AnalysisStarted,
     AnswerStarted,
@@ -87,8 +87,10 @@ class RunView:
     def refusal(self, error: FusionError) -> Response:
         """Return OpenAI's answer to a request that failed before its first byte."""
         headers = {"x-localfusion-trace": self.run_id} if self.run_id else {}
+        is_refused = self.run_id is None and isinstance(error, OverloadedError)
+        stage = "admission" if is_refused else self.stage
         return error_response(
-            error, trace_id=self.run_id, stage=self.stage, model=self.model, headers=headers
+            error, trace_id=self.run_id, stage=stage, model=self.model, headers=headers
         )
 
     def error(self, error: FusionError) -> dict[str, object]:

@@ -17,6 +17,7 @@ from localfusion.fusion import Fusion
 from localfusion.overview import EngineRow
 from localfusion.pool import Waiting
 from localfusion.server.access import Access
+from localfusion.server.connection import USUAL, ConnectionLimits
 from localfusion.server.serving import listen, serve
 
 CHAT = "/v1/chat/completions"
@@ -151,6 +152,7 @@ async def served(
     *,
     access: Access | None = None,
     tls: tuple[Path, Path] | None = None,
+    connections: ConnectionLimits = USUAL,
 ) -> AsyncGenerator[Served, None]:
     """Serve a gateway for the length of a block, on the real uvicorn.
 
@@ -158,6 +160,7 @@ async def served(
         system: What answers.
         access: Who may call.
         tls: Certificate and key; the clients then trust this certificate.
+        connections: What each may do.
     """
     system = system or gateway()
     listener = listen("127.0.0.1", 0)
@@ -176,7 +179,14 @@ async def served(
             _strict_response_validation=True,
         ) as openai,
     ):
-        serving = serve(system, listener, access=access, tls=tls, on_listening=listening.set)
+        serving = serve(
+            system,
+            listener,
+            access=access,
+            tls=tls,
+            connections=connections,
+            on_listening=listening.set,
+        )
         server = group.create_task(serving)
         await listening.wait()
         yield Served(system, url, http, openai, server)

@@ -101,7 +101,7 @@ async def test_draining_server_lives_but_takes_no_run() -> None:
 
 
 async def test_full_house_is_refused_before_the_first_byte() -> None:
-    system = gateway(b=stalled(), limits={"runs": 1})
+    system = gateway(b=stalled(), limits={"runs": 1, "queued": 0})
     async with served(system) as server, asyncio.TaskGroup() as group:
         first = group.create_task(server.http.post(CHAT, json=body(model="b")))
         await system.wait_for_calls("b")

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 
 import pytest
-from starlette.types import Message
+from starlette.types import ASGIApp, Message
 
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.server.app import create_app
@@ -23,6 +23,7 @@ class Connection:
         pieces: Of the body, with the seconds to wait before each.
         leaves_at: When the client closes the connection.
         reads: Messages that the client takes; then it stalls.
+        app: Shared with other connections; None: one of its own.
     """
 
     system: SimGateway
@@ -32,6 +33,7 @@ class Connection:
     pieces: list[tuple[float, bytes]] = field(default_factory=list)
     sent: list[tuple[float, MutableMapping[str, object]]] = field(default_factory=list)
     cut_at: float | None = None
+    app: ASGIApp | None = None
 
     async def run(self) -> "Connection":
         self.pieces = self.pieces or [(0, json.dumps(self.request).encode())]
@@ -44,7 +46,7 @@ class Connection:
             "headers": headers,
             "state": {"abort": self._cut},
         }
-        await create_app(self.system)(scope, self._receive, self._send)
+        await (self.app or create_app(self.system))(scope, self._receive, self._send)
         return self
 
     async def _receive(self) -> Message:
@@ -164,3 +166,26 @@ async def test_body_that_drips_is_refused() -> None:
     await connection.run()
 
     assert connection.start[:2] == (60, 408)
+
+
+@pytest.mark.malformed("M44")
+async def test_client_that_leaves_the_line_is_forgotten() -> None:
+    system = gateway(a=SimEngine("8", delay=20), limits={"runs": 1, "queued": 1})
+    app = create_app(system)
+
+    def ask_one(model: str, **more: float) -> Connection:
+        return Connection(system, body(model=model), app=app, **more)  # type: ignore[arg-type]  # a float
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask_one("a").run())
+        await asyncio.sleep(1)
+        leaving = group.create_task(ask_one("b", leaves_at=5).run())
+        await asyncio.sleep(1)
+        refused = await ask_one("c").run()
+        await asyncio.sleep(5)
+        waiting = group.create_task(ask_one("d").run())
+
+    assert leaving.result().sent == []
+    assert refused.start[1] == 503
+    assert (waiting.result().start[0], waiting.result().start[1]) == (20, 200)
+    assert [len(system.engines[name].calls) for name in "abcd"] == [1, 0, 0, 1]

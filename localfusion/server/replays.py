@@ -1,0 +1,183 @@
+"""Requests that are sent again with the same ``Idempotency-Key``: one run, one answer for all.
+
+While the run goes, whoever sends the request again gets the same bytes as they come; afterwards the
+kept answer. The run ends early only when nobody listens any more. Kept in memory.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+
+from starlette.types import Message, Receive, Scope, Send
+
+from localfusion.errors import RequestError
+from localfusion.server.access import Caller
+from localfusion.server.envelope import ClientGoneError, IdempotencyError
+from localfusion.server.relay import Outlet, while_connected
+
+KEPT_SECONDS = 600.0
+MOST_ENTRIES = 1000
+MOST_BYTES = 64 << 20
+MAX_KEY = 255
+HEADER = "idempotency-key"
+
+Work = Callable[[Send], Awaitable[bool]]
+"""Answers through ``send``; says whether what it sent may be kept for others."""
+_Place = tuple[str, str, str]
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """One answer and those who get it.
+
+    Attributes:
+        digest: Of the body that asked for it.
+        ended: When it was whole; None: it still goes.
+    """
+
+    digest: str
+    messages: list[MutableMapping[str, object]] = field(default_factory=list)
+    size: int = 0
+    ended: float | None = None
+    listeners: int = 0
+    worker: asyncio.Task[None] | None = None
+    _grown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def write(self, message: Message) -> None:
+        """Take a part of the answer."""
+        self.messages.append(dict(message))
+        body = message.get("body", b"")
+        self.size += len(body)
+        self._wake()
+
+    def end(self, now: float) -> None:
+        self.ended = now
+        self._wake()
+
+    async def feed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer to one client, as it comes; the last one that leaves ends the run."""
+        self.listeners += 1
+        try:
+            await while_connected(receive, self._copy(scope, send))
+        finally:
+            self.listeners -= 1
+            if not self.listeners and self.ended is None and self.worker is not None:
+                self.worker.cancel()
+
+    async def _copy(self, scope: Scope, send: Send) -> None:
+        outlet, place = Outlet(scope, send), 0
+        try:
+            while True:
+                while place < len(self.messages):
+                    await outlet.pass_on(dict(self.messages[place]))
+                    place += 1
+                if self.ended is not None:
+                    return
+                await self._grown.wait()
+        except ClientGoneError:
+            return
+
+    def _wake(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+
+class Replays:
+    """Answers by caller, route and key; the oldest leave when there are too many or too much.
+
+    Args:
+        clock: Seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: OrderedDict[_Place, Shared] = OrderedDict()
+
+    async def share(self, key: str, scope: Scope, receive: Receive, send: Send, work: Work) -> None:
+        """Answer a request that has a key: by doing the work, or with what came of it before.
+
+        Args:
+            key: The client's.
+            scope: Of the request, its body read.
+            receive: Tells when the client leaves.
+            send: To the client.
+            work: Done once for all requests of this key.
+
+        Raises:
+            IdempotencyError: the key came with another body before.
+        """
+        place, digest = _place(key, scope), scope["state"].get("digest", "")
+        self._purge()
+        shared = self._kept.get(place)
+        if shared is None:
+            shared = self._kept[place] = Shared(digest)
+            async with asyncio.TaskGroup() as group:
+                shared.worker = group.create_task(self._work(place, shared, work))
+                group.create_task(shared.feed(scope, receive, send))
+            return
+        if shared.digest != digest:
+            raise IdempotencyError(
+                "this idempotency-key came with another body before; use a new one"
+            )
+        if shared.ended is not None:
+            send = _marked(send)
+        await shared.feed(scope, receive, send)
+
+    async def _work(self, place: _Place, shared: Shared, work: Work) -> None:
+        is_good = False
+        try:
+            is_good = await work(shared.write)
+        finally:
+            shared.end(self._clock())
+            if not is_good:
+                del self._kept[place]  # asking again may go better
+            self._purge()
+
+    def _purge(self) -> None:
+        now, ended = self._clock(), []
+        for place, shared in self._kept.items():
+            if shared.ended is not None:
+                ended.append((shared.ended, place))
+        size = sum(shared.size for shared in self._kept.values())
+        for when, place in sorted(ended):
+            is_crowded = len(self._kept) > MOST_ENTRIES or size > MOST_BYTES
+            if now - when <= KEPT_SECONDS and not is_crowded:
+                return
+            size -= self._kept.pop(place).size
+
+
+def read_key(values: Sequence[str]) -> str | None:
+    """Return the idempotency key of a request, None where it has none.
+
+    Raises:
+        RequestError: it is too long, not ASCII, or there are two.
+    """
+    if not values:
+        return None
+    (first, *others) = values
+    is_plain = first.isascii() and first.isprintable() and 0 < len(first) <= MAX_KEY
+    if others or not is_plain:
+        raise RequestError(
+            f"the header idempotency-key must be one text of 1 to {MAX_KEY} ASCII characters; "
+            "send a shorter one",
+            code="out_of_range",
+            param=HEADER,
+        )
+    return first
+
+
+def _place(key: str, scope: Scope) -> _Place:
+    caller = scope["state"].get("caller")
+    return caller.name if isinstance(caller, Caller) else "", scope["path"], key
+
+
+def _marked(send: Send) -> Send:
+    async def send_marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", []), (b"idempotent-replayed", b"true")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return send_marked

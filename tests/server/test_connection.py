@@ -1,0 +1,202 @@
+"""Connections that send too much, too slowly, or what is no HTTP; over real sockets."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from localfusion.server.connection import USUAL
+from tests.server.system import CHAT, Served, body, gateway, served, stalled
+
+IMPATIENT = replace(USUAL, head_seconds=0.2)
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@asynccontextmanager
+async def connected(
+    server: Served,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, port = server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def exchange(server: Served, *pieces: bytes) -> bytes:
+    """Send bytes and return all that comes until the server closes."""
+    async with connected(server) as (reader, writer):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        return await asyncio.wait_for(reader.read(), 10)
+
+
+def refusal(answer: bytes) -> tuple[int, str]:
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    assert b"application/json" in head
+    return int(head.split()[1]), json.loads(content)["error"]["code"]
+
+
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.malformed("M01")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: localhost\n\n",
+        GET + b"A: b\r\n folded\r\n\r\n",
+        GET + b"A: b\rc\r\n\r\n",
+        GET + b"A: b\x00c\r\n\r\n",
+        POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        POST + b"Content-Length: -1\r\n\r\n{}",
+        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+    ],
+)
+async def test_what_is_no_http_is_refused_by_the_parser(request_: bytes) -> None:
+    async with served() as server:
+        answer = await exchange(server, request_)
+        health = await server.http.get("/health")
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert health.status_code == 200
+
+
+@pytest.mark.malformed("M02")
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (GET + b"A: " + b"x" * (40 << 10) + b"\r\n\r\n", (431, "headers_too_large")),
+        (
+            GET + b"".join(b"A%d: b\r\n" % n for n in range(101)) + b"\r\n",
+            (431, "headers_too_large"),
+        ),
+        (
+            b"GET /" + b"x" * (9 << 10) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            (414, "url_too_long"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", [1 << 20, 1000])
+async def test_large_head_is_refused_in_one_piece_or_many(
+    head: bytes, expected: tuple[int, str], size: int
+) -> None:
+    async with served() as server:
+        pieces = [head[at : at + size] for at in range(0, len(head), size)]
+        answer = await exchange(server, *pieces)
+
+    assert refusal(answer) == expected
+
+
+@pytest.mark.malformed("M02")
+async def test_header_without_end_is_cut_before_it_fills_the_memory() -> None:
+    async with served() as server, connected(server) as (reader, writer):
+        writer.write(GET + b"A: ")
+        sent = 0
+        while not reader.at_eof() and sent < 64 << 20:
+            try:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+            except ConnectionError:
+                break
+            sent += 65536
+
+    assert sent < 32 << 20
+
+
+async def test_head_within_its_limits_is_answered() -> None:
+    head = GET + b"".join(b"A%d: %s\r\n" % (n, b"x" * 300) for n in range(98)) + b"\r\n"
+    async with served() as server, connected(server) as (reader, writer):
+        writer.write(head)
+        status = await reader.readline()
+
+    assert status.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.threat(11)
+@pytest.mark.malformed("M03")
+@pytest.mark.parametrize("start", [b"", b"\r\n", b"GET /health HTT", GET, POST + b"A: b"])
+async def test_connection_that_stalls_before_its_headers_end_is_closed(start: bytes) -> None:
+    async with served(connections=IMPATIENT) as server:
+        answer = await exchange(server, start)
+
+    assert answer == b""
+
+
+@pytest.mark.malformed("M03")
+async def test_later_request_that_stalls_is_closed_too() -> None:
+    async with served(connections=IMPATIENT) as server, connected(server) as (reader, writer):
+        writer.write(GET + b"\r\n")
+        await reader.readuntil(b"}")
+        writer.write(GET)
+        rest = await asyncio.wait_for(reader.read(), 10)
+
+    assert rest == b""
+
+
+async def test_long_run_is_not_cut_by_the_time_for_headers() -> None:
+    slow = gateway(server={"keepalive": "0.1s"}, a=stalled(), preset={"deadline": "600ms"})
+    async with served(slow, connections=IMPATIENT) as server:
+        answer = await server.http.post(CHAT, json=body(fusion={"deadline_ms": 600}))
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.threat(11)
+async def test_good_request_is_served_beside_200_half_open_connections() -> None:
+    async with served() as server:
+        held = []
+        for _ in range(200):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", int(server.url.rpartition(":")[2])
+            )
+            writer.write(POST)
+            held.append((reader, writer))
+        answer = await server.http.post(CHAT, json=body())
+        for _, writer in held:
+            writer.close()
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.malformed("M46")
+async def test_connection_over_the_limit_is_closed() -> None:
+    async with (
+        served(connections=replace(USUAL, connections=3)) as server,
+        connected(server),
+        connected(server),
+        connected(server) as (reader, writer),
+    ):
+        writer.write(GET + b"\r\n")
+        served_one = await reader.readline()
+        try:
+            refused = await exchange(server, GET + b"\r\n")
+        except ConnectionError:
+            refused = b""
+
+    assert served_one.startswith(b"HTTP/1.1 200 ")
+    assert refused == b""
+
+
+@pytest.mark.malformed("M46")
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    paths = [b"/health", b"/nothing"] * 500
+    requests = [b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in paths]
+    async with served() as server, connected(server) as (reader, writer):
+        writer.write(b"".join(requests))
+        statuses = []
+        for _ in paths:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            statuses.append(int(head.split()[1]))
+            await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+
+    assert statuses == [200, 404] * 500
