@@ -26,25 +26,17 @@ class RemoteError(FusionError):
 class RemoteFusion:
     """The part of Fusion that a client of ``localfusion serve`` can have."""
 
-    def __init__(
-        self, base_url: str, key: str | None = None, certificate: Path | None = None
-    ) -> None:
+    def __init__(self, base_url: str, http: httpx2.AsyncClient | None = None) -> None:
         self.base_url = base_url
-        self._http = httpx2.AsyncClient(
-            base_url=base_url,
-            headers={} if key is None else {"authorization": f"Bearer {key}"},
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            verify=True if certificate is None else _only(certificate),
-            trust_env=False,
-        )
+        self._http = http or http_client(base_url)
 
     @classmethod
     async def find(
         cls, loaded: Config, *, within: float = CONNECT_SECONDS
     ) -> "RemoteFusion | None":
         """Return the localfusion server at the configured address, None if none answers there."""
-        certificate = None if loaded.tls is None else loaded.tls[0]
-        remote = cls(loaded.settings.server.url, loaded.client_key(), certificate)
+        url = loaded.settings.server.url
+        remote = cls(url, http_client(url, loaded))
         try:
             response = await remote._http.get("/health", timeout=within)
             if response.json().get("service") == "localfusion":
@@ -117,6 +109,24 @@ class RemoteFusion:
             raise _refusal(body)
         assert isinstance(body, dict)
         return body
+
+
+def http_client(base_url: str, loaded: Config | None = None) -> httpx2.AsyncClient:
+    """Return a client of a server that waits for answers as long as they take.
+
+    Args:
+        base_url: Of the server.
+        loaded: Has the key and the server's certificate; None: there are none.
+    """
+    key = None if loaded is None else loaded.client_key()
+    tls = None if loaded is None else loaded.tls
+    return httpx2.AsyncClient(
+        base_url=base_url,
+        headers={} if key is None else {"authorization": f"Bearer {key}"},
+        timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+        verify=True if tls is None else _only(tls[0]),
+        trust_env=False,
+    )
 
 
 def _only(certificate: Path) -> ssl.SSLContext:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from localfusion import __version__
-from localfusion.cli import ask, doctor, engines, keys, logs, models, plan, serve
+from localfusion.cli import ask, doctor, engines, keys, logs, mcp, models, plan, serve
 from localfusion.errors import FusionError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("ask")(ask.ask)
 app.command("serve")(serve.serve)
+app.command("mcp")(mcp.mcp)
 app.command("plan")(plan.show_plan)
 app.command("doctor")(doctor.doctor)
 app.command("ps")(engines.ps)

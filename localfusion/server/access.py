@@ -132,6 +132,12 @@ def caller_of(request: Request) -> Caller | None:
     return cast("Caller | None", request.scope.get("state", {}).get("caller", Caller("", True)))
 
 
+def owner_of(scope: Scope) -> str:
+    """Return the name of the key that a request came with; empty where there is none."""
+    caller = scope.get("state", {}).get("caller")
+    return caller.name if isinstance(caller, Caller) else ""
+
+
 async def require_admin(request: Request) -> None:
     """Refuse who may only ask; a dependency of routes that steer.
 

@@ -28,6 +28,7 @@ from localfusion.server.envelope import (
 from localfusion.server.fields import ChatBody
 from localfusion.server.gateway import Gateway
 from localfusion.server.logs import log_access
+from localfusion.server.mcp import mcp_routes
 from localfusion.server.models import model_routes
 from localfusion.server.openapi import describe
 from localfusion.server.responses import response_routes
@@ -63,6 +64,7 @@ def create_app(gateway: Gateway, runs: Runs | None = None, access: Access | None
     app.include_router(engine_routes(gateway))
     app.include_router(chat_routes(gateway, runs))
     app.include_router(response_routes(gateway, runs))
+    app.include_router(mcp_routes(gateway, runs))
     app.add_exception_handler(FusionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(Edge, access=access or Access(gateway.settings.server.hosts))

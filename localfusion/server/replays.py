@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from starlette.types import Message, Receive, Scope, Send
 
 from localfusion.errors import RequestError
-from localfusion.server.access import Caller
+from localfusion.server.access import owner_of
 from localfusion.server.envelope import ClientGoneError, IdempotencyError
 from localfusion.server.relay import Outlet, while_connected
 
@@ -169,8 +169,7 @@ def read_key(values: Sequence[str]) -> str | None:
 
 
 def _place(key: str, scope: Scope) -> _Place:
-    caller = scope["state"].get("caller")
-    return caller.name if isinstance(caller, Caller) else "", scope["path"], key
+    return owner_of(scope), scope["path"], key
 
 
 def _marked(send: Send) -> Send:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from localfusion.errors import RequestError
-from localfusion.server.access import caller_of
+from localfusion.server.access import owner_of
 from localfusion.server.admission import Runs
 from localfusion.server.envelope import NotFoundError
 from localfusion.server.forms import DEPTH_HEADER, read_depth
@@ -46,7 +46,7 @@ def response_routes(gateway: Gateway, runs: Runs, store: ResponseStore | None = 
 
     @router.post("/v1/responses", openapi_extra=json_body(ResponsesBody, EXAMPLE))
     async def create_response(request: Request) -> Response:
-        owner = _owner(request)
+        owner = owner_of(request.scope)
 
         def find(id: str) -> StoredResponse:
             try:
@@ -70,16 +70,16 @@ def response_routes(gateway: Gateway, runs: Runs, store: ResponseStore | None = 
     async def retrieve_response(request: Request, id: str) -> Response:
         if request.query_params.get("stream") == "true":
             raise unsupported("stream", "is not supported; read the stored response whole")
-        return JSONResponse(kept.get(_owner(request), id).body)
+        return JSONResponse(kept.get(owner_of(request.scope), id).body)
 
     @router.delete("/v1/responses/{id}")
     async def delete_response(request: Request, id: str) -> Response:
-        kept.delete(_owner(request), id)
+        kept.delete(owner_of(request.scope), id)
         return JSONResponse({"id": id, "object": "response", "deleted": True})
 
     @router.post("/v1/responses/{id}/cancel")
     async def cancel_response(request: Request, id: str) -> Response:
-        kept.get(_owner(request), id)
+        kept.get(owner_of(request.scope), id)
         raise RequestError(
             "only background responses can be cancelled, and there are none here; close the "
             "connection to end a response that is being written",
@@ -88,15 +88,10 @@ def response_routes(gateway: Gateway, runs: Runs, store: ResponseStore | None = 
 
     @router.get("/v1/responses/{id}/input_items")
     async def list_input_items(request: Request, id: str) -> Response:
-        stored = kept.get(_owner(request), id)
+        stored = kept.get(owner_of(request.scope), id)
         return JSONResponse(_page(request, stored))
 
     return router
-
-
-def _owner(request: Request) -> str:
-    caller = caller_of(request)
-    return caller.name if caller else ""
 
 
 def _placed(gateway: Gateway, asked: ResponsesRequest, depth: int) -> ResponsesRequest:

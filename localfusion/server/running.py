@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from localfusion.errors import FusionError, OverloadedError
 from localfusion.events import Event, RunCompleted
-from localfusion.server.access import Caller
+from localfusion.server.access import owner_of
 from localfusion.server.admission import Runs
 from localfusion.server.envelope import ClientGoneError, report_bug
 from localfusion.server.gateway import Gateway
@@ -81,10 +81,8 @@ class RunResponse(Response):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Wait for a place and answer; return whether it is a whole answer."""
         way = self._stream if self._is_stream else self._send_whole
-        caller = scope["state"].get("caller")
-        name = caller.name if isinstance(caller, Caller) else ""
         try:
-            async with self._runs.admit(name, is_draining=self._gateway.draining):
+            async with self._runs.admit(owner_of(scope), is_draining=self._gateway.draining):
                 return await way(scope, receive, send)
         except OverloadedError as error:
             await self._reply.refusal(error)(scope, receive, send)
