@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from localfusion.errors import FusionError
 from localfusion.server.envelope import HeadersTooLargeError, UrlTooLongError, error_object
@@ -25,6 +26,9 @@ class ConnectionLimits:
         head: Bytes of all headers.
         headers: How many.
         head_seconds: Until all headers have come, from the connection or a request's first byte.
+        write_seconds: Until a client has read what waits for it.
+        read_ahead: Requests read while an earlier one is answered; then the client has to wait.
+        pipelined: Requests that may wait behind another; a client that sends more is cut.
     """
 
     connections: int = 1024
@@ -32,6 +36,9 @@ class ConnectionLimits:
     head: int = 32 << 10
     headers: int = 100
     head_seconds: float = 10.0
+    write_seconds: float = 30.0
+    read_ahead: int = 16
+    pipelined: int = 1024
 
 
 USUAL = ConnectionLimits()
@@ -54,8 +61,10 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._refusal: FusionError | None = None
         self._is_in_head = False
-        self._received = 0
+        self._held = 0
         self._head = 0
+        self._stall: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn takes what it gets
@@ -66,26 +75,32 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self._stall is not None:
+            self._stall.cancel()
         super().connection_lost(exc)
+        if self._running is not None:  # uvicorn tells the newest request alone, which may wait
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
             return
+        self._held += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
-        # A header that does not end is seen by nobody else.
-        self._received = self._received + len(data) if self._is_in_head else 0
-        if self._received > self._limits.head + self._limits.url:
+        # What does not end, a header or a trailer, is seen by nobody else.
+        if self._held > self._limits.head + self._limits.url:
             self._refusal = _too_large(self._limits)
             self.send_400_response("")
+            return
         is_idle = self.cycle is None or self.cycle.response_complete
         if self._timer is None and (self._is_in_head or is_idle):
             self._wait_for_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_head, self._head = True, 0
+        self._is_in_head, self._head, self._held = True, 0, 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -95,21 +110,68 @@ class Connection(HttpToolsProtocol):
             )
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
+        if self._is_in_head:  # else a trailer, which must not pass for a header
+            super().on_header(name, value)
         self._head += len(name) + len(value) + 4
         if self._head > self._limits.head or len(self.headers) > self._limits.headers:
             self._refuse(_too_large(self._limits))
 
     def on_headers_complete(self) -> None:
-        self._is_in_head = False
+        self._is_in_head, self._held = False, 0
         self._stop_waiting()
         self.scope["state"]["target"] = self.url
         self.scope["state"]["abort"] = self.transport.abort
         super().on_headers_complete()
+        if len(self.pipeline) > self._limits.pipelined:
+            self._refuse(_too_large(self._limits))
+        if len(self.pipeline) < self._limits.read_ahead:
+            self.flow.resume_reading()  # else nobody notices that the client has left
+
+    def on_body(self, body: bytes) -> None:
+        self._held = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._held = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_reader()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        # One that closes stays watched until all is written.
+        if self._stall is not None and not self.transport.is_closing():
+            self._stall.cancel()
+            self._stall = None
+
+    def _watch_reader(self) -> None:
+        """Cut a client that does not read; closing would wait for it for ever."""
+        if self._stall is None:
+            self._stall = self.loop.call_later(self._limits.write_seconds, self.transport.abort)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser does not take: by its own text, or ours where we stopped it."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle = self._running
+        is_answering = cycle is not None and not cycle.response_complete
+        if cycle is not None and is_answering and not cycle.response_started and not self.pipeline:
+            cycle.disconnected, is_answering = True, False  # its body is what cannot be parsed
+            cycle.message_event.set()
+        if is_answering:
             self.transport.abort()  # another answer is being written on this connection
         elif self._refusal is None:
             super().send_400_response(msg)

@@ -34,7 +34,8 @@ async def read_json(request: Request, limit: int) -> dict[str, object]:
         FusionError: as ``read_body`` and ``parse_body`` say.
     """
     raw = await read_body(request, limit)
-    request.scope["state"]["digest"] = hashlib.sha256(raw).hexdigest()
+    if "idempotency-key" in request.headers:
+        request.scope["state"]["digest"] = hashlib.sha256(raw).hexdigest()
     if len(raw) > OFF_LOOP_BYTES:
         return await asyncio.to_thread(parse_body, raw)
     return parse_body(raw)

@@ -35,6 +35,7 @@ class Shared:
     Attributes:
         digest: Of the body that asked for it.
         ended: When it was whole; None: it still goes.
+        abandon: Ends the run that nobody listens to any more.
     """
 
     digest: str
@@ -42,7 +43,7 @@ class Shared:
     size: int = 0
     ended: float | None = None
     listeners: int = 0
-    worker: asyncio.Task[None] | None = None
+    abandon: Callable[[], None] | None = None
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def write(self, message: Message) -> None:
@@ -63,8 +64,8 @@ class Shared:
             await while_connected(receive, self._copy(scope, send))
         finally:
             self.listeners -= 1
-            if not self.listeners and self.ended is None and self.worker is not None:
-                self.worker.cancel()
+            if not self.listeners and self.ended is None and self.abandon is not None:
+                self.abandon()
 
     async def _copy(self, scope: Scope, send: Send) -> None:
         outlet, place = Outlet(scope, send), 0
@@ -112,10 +113,7 @@ class Replays:
         self._purge()
         shared = self._kept.get(place)
         if shared is None:
-            shared = self._kept[place] = Shared(digest)
-            async with asyncio.TaskGroup() as group:
-                shared.worker = group.create_task(self._work(place, shared, work))
-                group.create_task(shared.feed(scope, receive, send))
+            await self._begin(place, Shared(digest), (scope, receive, send), work)
             return
         if shared.digest != digest:
             raise IdempotencyError(
@@ -125,6 +123,25 @@ class Replays:
             send = _marked(send)
         await shared.feed(scope, receive, send)
 
+    async def _begin(
+        self, place: _Place, shared: Shared, first: tuple[Scope, Receive, Send], work: Work
+    ) -> None:
+        self._kept[place] = shared
+        try:
+            async with asyncio.TaskGroup() as group:
+                worker = group.create_task(self._work(place, shared, work))
+
+                def abandon() -> None:
+                    # At once: who asks again while the run still cleans up begins another.
+                    self._forget(place, shared)
+                    worker.cancel()
+
+                shared.abandon = abandon
+                group.create_task(shared.feed(*first))
+        finally:
+            if shared.ended is None:  # cancelled before the work began
+                self._forget(place, shared)
+
     async def _work(self, place: _Place, shared: Shared, work: Work) -> None:
         is_good = False
         try:
@@ -132,8 +149,12 @@ class Replays:
         finally:
             shared.end(self._clock())
             if not is_good:
-                del self._kept[place]  # asking again may go better
+                self._forget(place, shared)  # asking again may go better
             self._purge()
+
+    def _forget(self, place: _Place, shared: Shared) -> None:
+        if self._kept.get(place) is shared:
+            del self._kept[place]
 
     def _purge(self) -> None:
         now, ended = self._clock(), []

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from localfusion.errors import FusionError, OverloadedError
+from localfusion.errors import FusionError, OverloadedError, RequestError
 from localfusion.events import Event, RunCompleted
 from localfusion.server.access import owner_of
 from localfusion.server.admission import Runs
@@ -68,15 +68,17 @@ class RunResponse(Response):
         self._is_stream = is_stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        key = read_key(Headers(scope=scope).getlist(HEADER))
-        if key is None:
-            await while_connected(receive, self._answer(scope, receive, send))
-            return
-
         async def work(write: Send) -> bool:
             return await self._answer(scope, receive, write)
 
-        await self._runs.replays.share(key, scope, receive, send, work)
+        try:
+            key = read_key(Headers(scope=scope).getlist(HEADER))
+            if key is None:
+                await while_connected(receive, work(send))
+            else:
+                await self._runs.replays.share(key, scope, receive, send, work)
+        except RequestError as error:  # an odd key, or one of another body
+            await self._reply.refusal(error)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Wait for a place and answer; return whether it is a whole answer."""

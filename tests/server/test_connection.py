@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -200,3 +201,113 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
             await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
 
     assert statuses == [200, 404] * 500
+
+
+def post(content: bytes, *, chunked: bool = False) -> bytes:
+    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(content)
+    return POST + b"Content-Type: application/json\r\n" + length + b"\r\n\r\n"
+
+
+ASK = json.dumps(body(model="a")).encode()
+CHUNKED = b"%x\r\n%s\r\n0\r\n" % (len(ASK), ASK)
+
+
+@pytest.mark.malformed("M02")
+async def test_trailer_without_end_is_cut_before_it_fills_the_memory() -> None:
+    async with served() as server, connected(server) as (reader, writer):
+        writer.write(post(b"", chunked=True) + CHUNKED + b"A: ")
+        sent = 0
+        while not reader.at_eof() and sent < 64 << 20:
+            try:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+            except ConnectionError:
+                break
+            sent += 65536
+
+    assert sent < 32 << 20
+
+
+@pytest.mark.threat(14)
+async def test_trailer_is_no_header() -> None:
+    without_host = post(b"", chunked=True).replace(b"Host: localhost\r\n", b"")
+    async with served() as server, connected(server) as (reader, writer):
+        writer.write(without_host + CHUNKED + b"Host: localhost\r\n\r\n")
+        status = await reader.readline()
+
+    assert status.startswith(b"HTTP/1.1 403 ")
+    assert server.gateway.calls == 0
+
+
+@pytest.mark.promise(5)
+async def test_client_that_leaves_with_a_request_behind_its_run_is_noticed() -> None:
+    system = gateway(a=stalled())
+    async with served(system) as server:
+        async with connected(server) as (_, writer):
+            writer.write(post(ASK) + ASK)
+            await system.wait_for_calls("a")
+            writer.write(GET + b"\r\n")
+            await writer.drain()
+        await system.wait_for_aborts("a")
+
+    assert system.aborts == {"a": 1}
+
+
+async def test_body_that_ends_where_the_next_request_begins_is_answered() -> None:
+    padded = ASK + b" " * (60 << 10)
+    async with served() as server, connected(server) as (reader, writer):
+        writer.write(post(padded))
+        await writer.drain()
+        writer.write(padded + b"GET /health HTTP/1.1\r\nHo")
+        status = await reader.readline()
+
+    assert status.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.malformed("M01")
+async def test_broken_chunk_is_refused_with_a_word() -> None:
+    async with served() as server, connected(server) as (reader, writer):
+        writer.write(post(b"", chunked=True))
+        await writer.drain()
+        writer.write(b"zz\r\n")
+        status = await reader.readline()
+
+    assert status.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.malformed("M46")
+async def test_client_that_queues_without_end_is_cut() -> None:
+    system = gateway(a=stalled())
+    limits = replace(USUAL, pipelined=20)
+    async with served(system, connections=limits) as server, connected(server) as (reader, writer):
+        writer.write(post(ASK) + ASK)
+        await system.wait_for_calls("a")
+        writer.write((GET + b"\r\n") * 1000)
+        rest = b""
+        with suppress(ConnectionError):
+            rest = await asyncio.wait_for(reader.read(), 10)
+        await system.wait_for_aborts("a")
+
+    assert rest == b""
+
+
+@pytest.mark.threat(11)
+@pytest.mark.malformed("M44")
+async def test_answers_that_nobody_reads_do_not_hold_the_connection() -> None:
+    limits = replace(USUAL, write_seconds=0.2)
+    async with served(connections=limits) as server:
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        held.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        held.setblocking(False)
+        with pytest.raises(ConnectionError):
+            await ask_on(held)
+        held.close()
+
+
+async def ask_on(held: socket.socket) -> None:
+    """Ask without reading, until it is no longer possible."""
+    loop = asyncio.get_running_loop()
+    while True:
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        await asyncio.wait_for(loop.sock_sendall(held, request * 50), 10)

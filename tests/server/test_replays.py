@@ -212,3 +212,48 @@ async def test_oldest_answers_leave_where_there_are_too_many_or_too_much() -> No
     assert many == kept == replays.MOST_ENTRIES + 1
     assert oldest_left == many + 1
     assert asked.worked == oldest_left + 2
+
+
+@pytest.mark.virtual_time
+async def test_who_asks_again_while_the_run_still_cleans_up_begins_another() -> None:
+    kept, gone, worked = Replays(), asyncio.Event(), list[str]()
+
+    async def slow(write: Send) -> bool:
+        worked.append("first")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(5)  # an engine's stream closes
+        return True
+
+    async def good(write: Send) -> bool:
+        worked.append("second")
+        await write({"type": "http.response.start", "status": 200, "headers": []})
+        await write({"type": "http.response.body", "body": b"8"})
+        return True
+
+    async def leave() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def stay() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"path": "/", "headers": [], "state": {"digest": "d"}}
+    async with asyncio.TaskGroup() as group:
+        group.create_task(kept.share("k", scope, leave, send, slow))
+        await asyncio.sleep(1)
+        gone.set()
+        await asyncio.sleep(1)
+        await kept.share("k", scope, stay, send, good)
+
+    assert worked == ["first", "second"]
+    assert sent[-1]["body"] == b"8"
+    await kept.share("k", scope, stay, send, good)
+    assert worked == ["first", "second"]
