@@ -28,6 +28,7 @@ from localfusion.config import (
 )
 from localfusion.server.fields import ChatBody
 from localfusion.server.forms import FusionOptions, MemberOptions
+from localfusion.server.messages_fields import MessagesBody
 from localfusion.server.responses_fields import ResponsesBody
 from localfusion.server.turns import ChatMessage
 
@@ -36,7 +37,7 @@ PAGE = DOCS / "models-yaml.md"
 HTTP_PAGE = DOCS / "http.md"
 BODIES: dict[str, type[BaseModel]] = {
     kind.__name__: kind
-    for kind in (ChatBody, ChatMessage, FusionOptions, MemberOptions, ResponsesBody)
+    for kind in (ChatBody, ChatMessage, FusionOptions, MemberOptions, ResponsesBody, MessagesBody)
 }
 _MARKED = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 SECTIONS: dict[str, type[Section]] = {

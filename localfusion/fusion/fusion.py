@@ -27,7 +27,7 @@ from localfusion.fusion.policies import answer_to, members_of
 from localfusion.fusion.run import Run
 from localfusion.fusion.schema import Form
 from localfusion.fusion.turns import as_text
-from localfusion.types import Answer, Request, Stage
+from localfusion.types import Answer, Message, Request, Stage, Tools
 
 EVENT_BUFFER = 1024
 """Events that may wait for a slow reader; then the run waits too, and memory stays flat."""
@@ -125,6 +125,26 @@ class Fusion:
                 for place, member in enumerate(panel)
             ]
         return named
+
+    async def count(
+        self, name: str, messages: Sequence[Message], tools: Tools | None = None
+    ) -> int:
+        """Count a conversation's tokens: of all models that a name stands for the largest count.
+
+        Raises:
+            ModelNotFoundError: there is nothing of this name.
+            EngineUnavailableError: none of them can count now.
+        """
+        _, preset = self.resolve(name)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_try_count(self.engines[model], messages, tools))
+                for model in preset.models
+            ]
+        counts = [count for task in tasks if (count := task.result()) is not None]
+        if not counts:
+            raise EngineUnavailableError(f"no engine of {name} can count now; ask again later")
+        return max(counts)
 
     async def complete(self, request: Request) -> Answer:
         """Run a request to its end.
@@ -224,6 +244,15 @@ def _calls_at_once(preset: Preset) -> list[str]:
     if preset.tool_caller is not None and preset.tool_caller not in calls:
         calls.append(preset.tool_caller)
     return calls
+
+
+async def _try_count(
+    engine: Engine, messages: Sequence[Message], tools: Tools | None
+) -> int | None:
+    try:
+        return await count_tokens(engine, messages, tools)
+    except EngineUnavailableError:
+        return None
 
 
 async def _count(preset: Preset, request: Request, engines: Mapping[str, Engine]) -> dict[str, int]:

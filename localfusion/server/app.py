@@ -29,6 +29,9 @@ from localfusion.server.fields import ChatBody
 from localfusion.server.gateway import Gateway
 from localfusion.server.logs import log_access
 from localfusion.server.mcp import mcp_routes
+from localfusion.server.messages import MESSAGES, message_routes
+from localfusion.server.messages_fields import CountBody, MessagesBody
+from localfusion.server.messages_reply import error_answer
 from localfusion.server.models import model_routes
 from localfusion.server.openapi import describe
 from localfusion.server.responses import response_routes
@@ -38,7 +41,7 @@ __all__ = ["Gateway", "create_app"]
 
 logger = logging.getLogger(__name__)
 
-BODIES = (ChatBody, ResponsesBody)
+BODIES = (ChatBody, ResponsesBody, MessagesBody, CountBody)
 """Bodies that routes parse themselves, for the OpenAPI document."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -64,6 +67,7 @@ def create_app(gateway: Gateway, runs: Runs | None = None, access: Access | None
     app.include_router(engine_routes(gateway))
     app.include_router(chat_routes(gateway, runs))
     app.include_router(response_routes(gateway, runs))
+    app.include_router(message_routes(gateway, runs))
     app.include_router(mcp_routes(gateway, runs))
     app.add_exception_handler(FusionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -104,13 +108,13 @@ class Edge:
             pass  # nobody is there to be told
         except ConfigError as error:  # the file of keys; where it lies is not the client's matter
             logger.error("request %s: %s", request_id, error)  # noqa: TRY400  no traceback wanted
-            await error_response(internal(request_id))(scope, receive, send_with_id)
+            await _refused(scope, internal(request_id))(scope, receive, send_with_id)
         except FusionError as error:
-            await error_response(error)(scope, receive, send_with_id)
+            await _refused(scope, error)(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001  the edge of the process: nothing may pass
             failure = report_bug(error, request_id)
             if not status:
-                await error_response(failure)(scope, receive, send_with_id)
+                await _refused(scope, failure)(scope, receive, send_with_id)
         finally:
             log_access(scope, request_id, status, time.monotonic() - began)
 
@@ -152,6 +156,13 @@ def _state_routes(gateway: Gateway) -> APIRouter:
     return router
 
 
+def _refused(scope: Scope, error: FusionError, stage: str | None = None) -> Response:
+    """Return an error in the words of the API that was called."""
+    if scope["path"].startswith(MESSAGES):
+        return error_answer(error, stage=stage)
+    return error_response(error, stage=stage)
+
+
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FusionError)
     stage = None
@@ -159,7 +170,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         stage = "admission"
     elif type(error) is RequestError:
         stage = "parse"
-    return error_response(error, stage=stage)
+    return _refused(request.scope, error, stage)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

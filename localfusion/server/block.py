@@ -4,8 +4,19 @@ from collections.abc import Collection
 from dataclasses import asdict
 
 from localfusion.judging import Judging
+from localfusion.server.fields import ChatRequest
 from localfusion.server.view import status_block, tokens_block
 from localfusion.types import Answer, Candidate
+
+
+def told_block(answer: Answer, chat: ChatRequest) -> dict[str, object]:
+    """Return what a reply says of the fusion: what was asked for, else why it is not whole."""
+    include = chat.options.include
+    if include is not None:
+        return {"fusion": fusion_block(answer, include, requested=chat.requested)}
+    if answer.status == "full":
+        return {}
+    return {"fusion": status_block(answer.run_id, answer.status, answer.reason, answer.lost)}
 
 
 def fusion_block(answer: Answer, include: Collection[str], *, requested: str) -> dict[str, object]:

@@ -19,7 +19,7 @@ from localfusion.events import (
     SynthesisStarted,
 )
 from localfusion.server import sse
-from localfusion.server.block import fusion_block
+from localfusion.server.block import told_block
 from localfusion.server.fields import ChatRequest
 from localfusion.server.view import (
     RunView,
@@ -89,7 +89,7 @@ class ChatReply:
             "model": answer.model,
             "choices": [self.whole(answer)],
             "usage": usage(answer),
-        } | self._block(answer)
+        } | told_block(answer, self.chat)
 
     def whole(self, answer: Answer) -> dict[str, object]:
         """Build this choice of an answer that is not streamed."""
@@ -119,14 +119,6 @@ class ChatReply:
     def _wants_logprobs(self) -> bool:
         return self.chat.request.logprobs is not None
 
-    def _block(self, answer: Answer) -> dict[str, object]:
-        include = self.chat.options.include
-        if include is not None:
-            return {"fusion": fusion_block(answer, include, requested=self.chat.requested)}
-        if answer.status != "full":
-            return {"fusion": _status(answer)}
-        return {}
-
     def _role(self, extra: dict[str, object]) -> bytes:
         if self._has_role and not extra:
             return b""
@@ -144,7 +136,7 @@ class ChatReply:
         settled = self.view.settled
         extra: dict[str, object] = {}
         if self.chat.options.include is not None:
-            extra = self._block(answer)
+            extra = told_block(answer, self.chat)
         elif answer.status != (settled.status if settled else "full"):
             # Cut after its first word: the status of the first chunk no longer holds.
             extra["fusion"] = _status(answer)

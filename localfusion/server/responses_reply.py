@@ -8,11 +8,11 @@ from fastapi import Response
 from localfusion.errors import FusionError, RequestError
 from localfusion.events import AnswerDelta, Event, RunCompleted, RunStarted
 from localfusion.server import sse
-from localfusion.server.block import fusion_block
+from localfusion.server.block import told_block
 from localfusion.server.responses_fields import ResponsesRequest
 from localfusion.server.responses_fusion import FusionItem
 from localfusion.server.responses_output import Item, Output
-from localfusion.server.view import RunView, status_block, usage
+from localfusion.server.view import RunView, usage
 from localfusion.types import Answer, Usage
 
 Keep = Callable[[Mapping[str, object]], None]
@@ -101,7 +101,7 @@ class ResponsesReply:
         self._output.end("incomplete" if is_cut else "completed")
         self._fusion.note_status(answer.status)
         response = self._response("incomplete" if is_cut else "completed")
-        response |= {"usage": usage(answer, _tokens)} | self._block(answer)
+        response |= {"usage": usage(answer, _tokens)} | told_block(answer, self.asked.chat)
         if is_cut:
             cause = "max_output_tokens" if answer.finish_reason == "length" else "content_filter"
             response["incomplete_details"] = {"reason": cause}
@@ -111,14 +111,6 @@ class ResponsesReply:
         self._final = response
         if self.asked.is_stored:
             self.keep(response)
-
-    def _block(self, answer: Answer) -> Item:
-        include = self.asked.chat.options.include
-        if include is not None:
-            return {"fusion": fusion_block(answer, include, requested=self.asked.chat.requested)}
-        if answer.status == "full":
-            return {}
-        return {"fusion": status_block(answer.run_id, answer.status, answer.reason, answer.lost)}
 
     def _response(self, status: str) -> Item:
         settled = self.view.answer or self.view.settled

@@ -1,7 +1,7 @@
 """Functions of the client, and the form that it wants the answer in. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
@@ -87,12 +87,28 @@ def to_tools(
     return offered(functions, choice if isinstance(choice, str) else None, only, parallel)
 
 
-def functions_of(bodies: Sequence[FunctionBody], where: str) -> dict[str, Function]:
+class Described(Protocol):
+    """A function, in whatever words an API has for it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str | None: ...
+    @property
+    def parameters(self) -> dict[str, object] | None: ...
+    @property
+    def strict(self) -> bool | None: ...
+
+
+def functions_of(
+    bodies: Sequence[Described], where: str, schema: str = "parameters"
+) -> dict[str, Function]:
     """Return the functions by name.
 
     Args:
         bodies: As the client describes them.
         where: The path of each, with {} for its place.
+        schema: The API's name for the parameters.
 
     Raises:
         RequestError: two of one name, or a schema without bounds.
@@ -103,7 +119,7 @@ def functions_of(bodies: Sequence[FunctionBody], where: str) -> dict[str, Functi
         if body.name in functions:
             raise wrong(f"{path}.name", "stands there twice; rename one")
         if body.parameters is not None:
-            check_schema(body.parameters, f"{path}.parameters")
+            check_schema(body.parameters, f"{path}.{schema}")
         functions[body.name] = Function(
             body.name, body.description or "", body.parameters, body.strict
         )
