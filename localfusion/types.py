@@ -136,6 +136,7 @@ class Prompt:
         tools: That the model may call.
         effort: How long a reasoning model may think; ``none``: not at all. None: its own default.
             Models that do not reason take no notice.
+        raw: Text to go on with as it is, in place of messages: no chat template is applied.
         interval: Tokens of a piece of the stream behind the first, where nobody watches each one:
             every piece costs time that the engine could compute in.
     """
@@ -147,6 +148,7 @@ class Prompt:
     logprobs: int | None = None
     effort: Effort | None = None
     tools: Tools | None = None
+    raw: str | None = None
     interval: int = 1
 
 
@@ -205,6 +207,7 @@ class Request:
         watches: Whose words are read as they come; those of others come in larger pieces.
         alone: The judge answers alone, for this reason.
         may_fuse: The judge decides whether the panel is asked, as it decides on calls of functions.
+        raw: As in ``Prompt``; of single models alone.
     """
 
     model: str
@@ -218,6 +221,7 @@ class Request:
     watches: Watches = "panel"
     alone: str | None = None
     may_fuse: bool = False
+    raw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

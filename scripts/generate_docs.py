@@ -26,6 +26,7 @@ from localfusion.config import (
     Settings,
     WheelsSource,
 )
+from localfusion.server.completions import CompletionsBody
 from localfusion.server.fields import ChatBody
 from localfusion.server.forms import FusionOptions, MemberOptions
 from localfusion.server.messages_fields import MessagesBody
@@ -37,7 +38,15 @@ PAGE = DOCS / "models-yaml.md"
 HTTP_PAGE = DOCS / "http.md"
 BODIES: dict[str, type[BaseModel]] = {
     kind.__name__: kind
-    for kind in (ChatBody, ChatMessage, FusionOptions, MemberOptions, ResponsesBody, MessagesBody)
+    for kind in (
+        ChatBody,
+        ChatMessage,
+        FusionOptions,
+        MemberOptions,
+        ResponsesBody,
+        MessagesBody,
+        CompletionsBody,
+    )
 }
 _MARKED = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 SECTIONS: dict[str, type[Section]] = {

@@ -265,7 +265,7 @@ class OpenAIEngine:
         prompt = replace(prompt, messages=turns.shape(prompt.messages, self._facts.turns))
         body = wire.request_body(self._model, prompt, self._dialect)
         reader = wire.ChunkReader(self.name, with_logprobs=prompt.logprobs is not None)
-        url = f"{self._base}/chat/completions"
+        url = f"{self._base}/{'chat/completions' if prompt.raw is None else 'completions'}"
         async with aclosing(self._server.events(url, body)) as events:
             async for data in events:
                 if delta := reader.read(data):

@@ -83,10 +83,13 @@ def request_body(model: str, prompt: Prompt, dialect: Dialect) -> dict[str, obje
     sampling = prompt.sampling
     body: dict[str, object] = {
         "model": model,
-        "messages": message_list(prompt.messages),
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if prompt.raw is None:
+        body["messages"] = message_list(prompt.messages)
+    else:
+        body["prompt"] = prompt.raw
     for name in _SAMPLING:
         value = getattr(sampling, name)
         if value is not None:
@@ -98,13 +101,20 @@ def request_body(model: str, prompt: Prompt, dialect: Dialect) -> dict[str, obje
         body["response_format"] = {"type": "json_schema", "json_schema": form}
     if sampling.logit_bias:
         body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    if prompt.logprobs is not None:
-        body |= {"logprobs": True, "top_logprobs": prompt.logprobs}
+    body |= _wanted_logprobs(prompt)
     if prompt.tools is not None:
         body |= _tools(prompt.tools)
     if prompt.effort is not None and (prompt.effort != "none" or dialect.takes_no_effort):
         body |= _effort(prompt.effort, dialect)
     return body | _hints(prompt, dialect)
+
+
+def _wanted_logprobs(prompt: Prompt) -> dict[str, object]:
+    if prompt.logprobs is None:
+        return {}
+    if prompt.raw is not None:
+        return {"logprobs": prompt.logprobs}
+    return {"logprobs": True, "top_logprobs": prompt.logprobs}
 
 
 def _hints(prompt: Prompt, dialect: Dialect) -> dict[str, object]:
@@ -217,7 +227,7 @@ class ChunkReader:
             calls = tuple(_tool_call(call) for call in delta.get("tool_calls") or ())
             return self._fit(
                 Delta(
-                    _clean(delta.get("content") or ""),
+                    _clean(delta.get("content") or choices[0].get("text") or ""),
                     _clean(reasoning),
                     logprobs=logprobs,
                     tool_calls=calls,
@@ -287,7 +297,20 @@ def _tool_call(call: Mapping[str, Any]) -> ToolCallDelta:
 
 
 def _logprobs(choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
-    places = (choice.get("logprobs") or {}).get("content") or ()
+    told = choice.get("logprobs") or {}
+    if "tokens" in told:  # as completions have them: a list for each thing that is told
+        top = told.get("top_logprobs") or [None] * len(told["tokens"])
+        return tuple(
+            TokenLogprob(
+                _clean(token),
+                _logprob(value),
+                tuple(TokenLogprob(_clean(t), _logprob(v)) for t, v in (others or {}).items()),
+            )
+            for token, value, others in zip(
+                told["tokens"], told["token_logprobs"], top, strict=True
+            )
+        )
+    places = told.get("content") or ()
     return tuple(
         TokenLogprob(
             _clean(place["token"]),

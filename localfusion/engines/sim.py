@@ -248,7 +248,8 @@ class SimEngine:
         self.calls.append(prompt)
         failure = self._failure(prompt) if callable(self._failure) else self._failure
         self._admit(failure)
-        tokens = render(prompt.messages, prompt.tools)
+        messages = prompt.messages if prompt.raw is None else (Message("user", prompt.raw),)
+        tokens = render(messages, prompt.tools)
         reply = self._reply(prompt, len(tokens))
         sequence = self._scheduler.submit(
             tokens,

@@ -78,6 +78,7 @@ def create_app(engine: SimEngine) -> Starlette:
         Route("/tokenize", tokenize, methods=["POST"]),
         Route("/metrics", metrics),
         Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/v1/completions", chat, methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers={FusionError: refuse})
     if engine.can_sleep:
@@ -164,9 +165,11 @@ def _read_prompt(body: Mapping[str, Any]) -> Prompt:
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         seed=body.get("seed"),
     )
+    raw = body.get("prompt")
     return Prompt(
-        _read_messages(body),
+        _read_messages(body) if raw is None else (),
         sampling,
+        raw=raw,
         schema=form.get("json_schema", {}).get("schema"),
         priority=body.get("priority", 0),
         logprobs=body.get("top_logprobs", 0) if body.get("logprobs") else None,

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from localfusion.engines.base import Engine
 from localfusion.errors import (
     STARTING,
     ContextLengthError,
+    EngineError,
     EngineUnavailableError,
     FusionError,
     ModelNotFoundError,
@@ -40,6 +41,11 @@ Observer = Callable[[Event], None]
 Lease = Callable[[Sequence[str]], AbstractAsyncContextManager[Mapping[str, Engine]]]
 """Gives a run its engines for as long as it goes; a name occurs as often as it may be called at
 once. Raises before anything else what admission refuses."""
+
+
+_Count = int | FusionError | None
+"""Tokens; why nobody counted them; None: the engine cannot, or not before it is asked."""
+_Counting = Coroutine[None, None, _Count]
 
 
 class Fusion:
@@ -133,18 +139,26 @@ class Fusion:
 
         Raises:
             ModelNotFoundError: there is nothing of this name.
-            EngineUnavailableError: none of them can count now.
+            RequestError: an engine does not take the conversation.
+            EngineError: none of them can count.
         """
         _, preset = self.resolve(name)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_try_count(self.engines[model], messages, tools))
-                for model in preset.models
-            ]
-        counts = [count for task in tasks if (count := task.result()) is not None]
-        if not counts:
-            raise EngineUnavailableError(f"no engine of {name} can count now; ask again later")
-        return max(counts)
+        plain = as_text(messages)
+
+        async def count_of(model: str) -> _Count:
+            engine = self.engines[model]
+            if engine.facts.calls_tools:
+                return await _try_count(engine, messages, tools)
+            return await _try_count(engine, plain)
+
+        found = await _each(preset.models, count_of)
+        counts = [count for count in found.values() if isinstance(count, int)]
+        if counts:
+            return max(counts)
+        for failure in found.values():
+            if isinstance(failure, FusionError):
+                raise failure
+        raise EngineError(f"no engine of {name} can count tokens", code="count_unsupported")
 
     async def complete(self, request: Request) -> Answer:
         """Run a request to its end.
@@ -177,7 +191,7 @@ class Fusion:
         preset = changed(preset, self._named(request.changes))
         if request.alone is not None:
             preset = single(preset)
-        if not request.messages:
+        if not request.messages and request.raw is None:
             raise RequestError("messages is empty; send at least one message", param="messages")
         async with (
             self._lease(_calls_at_once(preset)) as engines,
@@ -247,12 +261,19 @@ def _calls_at_once(preset: Preset) -> list[str]:
 
 
 async def _try_count(
-    engine: Engine, messages: Sequence[Message], tools: Tools | None
-) -> int | None:
+    engine: Engine, messages: Sequence[Message], tools: Tools | None = None
+) -> _Count:
     try:
         return await count_tokens(engine, messages, tools)
-    except EngineUnavailableError:
-        return None
+    except FusionError as error:
+        return error
+
+
+async def _each(models: Iterable[str], count: Callable[[str], _Counting]) -> dict[str, _Count]:
+    """Count for all models at once; a failure is told, for raised here it would come as a group."""
+    async with asyncio.TaskGroup() as group:
+        tasks = {model: group.create_task(count(model)) for model in models}
+    return {model: task.result() for model, task in tasks.items()}
 
 
 async def _count(preset: Preset, request: Request, engines: Mapping[str, Engine]) -> dict[str, int]:
@@ -262,31 +283,26 @@ async def _count(preset: Preset, request: Request, engines: Mapping[str, Engine]
         ContextLengthError: one of them cannot hold it.
         EngineUnavailableError: one is still starting, or every member is gone.
     """
+    if request.raw is not None:
+        return {}  # the engine itself says whether a text without messages fits
     conversation = as_text(request.messages)
-    down: dict[str, EngineUnavailableError] = {}
-
-    async def try_count(model: str) -> int | None:
-        try:
-            return await count_tokens(engines[model], conversation)
-        except EngineUnavailableError as error:
-            down[model] = error
-            return None
-
-    async with asyncio.TaskGroup() as group:
-        tasks = {model: group.create_task(try_count(model)) for model in preset.models}
-    for error in down.values():
-        if error.code == STARTING or all(member.model in down for member in preset.panel):
+    found = await _each(preset.models, lambda model: _try_count(engines[model], conversation))
+    failures = {model: e for model, e in found.items() if isinstance(e, FusionError)}
+    down = [model for model, e in failures.items() if isinstance(e, EngineUnavailableError)]
+    is_deserted = all(member.model in down for member in preset.panel)
+    for model, error in failures.items():
+        if is_deserted or model not in down or error.code == STARTING:
             raise error
-    counts = {model: task.result() for model, task in tasks.items()}
+    counts = {model: count for model, count in found.items() if isinstance(count, int)}
     for model, count in counts.items():
         window = engines[model].facts.max_model_len
-        if count is not None and count + MIN_ROOM > window:
+        if count + MIN_ROOM > window:
             raise ContextLengthError(
                 f"the conversation has {count} tokens for {model}, whose window holds {window} "
                 f"with at least {MIN_ROOM} for the answer; shorten it, or use a preset without "
                 f"{model}"
             )
-    return {model: count for model, count in counts.items() if count is not None}
+    return counts
 
 
 async def _drive(run: Run, answering: Answering, pace: JudgePace) -> None:

@@ -87,6 +87,11 @@ class Solo:
 
     async def _prompt(self, model: str) -> Prompt:
         asked, tools = self.request, self._tools()
+        if asked.raw is not None:
+            interval = self.calls.answer_interval
+            return Prompt(
+                (), asked.sampling, logprobs=asked.logprobs, raw=asked.raw, interval=interval
+            )
         has_tools = self.calls.engines[model].facts.calls_tools
         if tools is not None and not has_tools:
             raise RequestError(

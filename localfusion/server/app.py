@@ -16,6 +16,7 @@ from localfusion.errors import ConfigError, FusionError, OverloadedError, Reques
 from localfusion.server.access import Access, caller_of
 from localfusion.server.admission import Runs
 from localfusion.server.chat import chat_routes
+from localfusion.server.completions import CompletionsBody, completion_routes
 from localfusion.server.engines import engine_routes
 from localfusion.server.envelope import (
     ClientGoneError,
@@ -36,12 +37,13 @@ from localfusion.server.models import model_routes
 from localfusion.server.openapi import describe
 from localfusion.server.responses import response_routes
 from localfusion.server.responses_fields import ResponsesBody
+from localfusion.server.tokenize import TokenizeBody, tokenize_routes
 
 __all__ = ["Gateway", "create_app"]
 
 logger = logging.getLogger(__name__)
 
-BODIES = (ChatBody, ResponsesBody, MessagesBody, CountBody)
+BODIES = (ChatBody, ResponsesBody, MessagesBody, CountBody, CompletionsBody, TokenizeBody)
 """Bodies that routes parse themselves, for the OpenAPI document."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -68,6 +70,8 @@ def create_app(gateway: Gateway, runs: Runs | None = None, access: Access | None
     app.include_router(chat_routes(gateway, runs))
     app.include_router(response_routes(gateway, runs))
     app.include_router(message_routes(gateway, runs))
+    app.include_router(completion_routes(gateway, runs))
+    app.include_router(tokenize_routes(gateway))
     app.include_router(mcp_routes(gateway, runs))
     app.add_exception_handler(FusionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -95,10 +99,10 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"x-request-id", request_id.encode()),
-                ]
+                ids = [(b"x-request-id", request_id.encode())]
+                if scope["path"].startswith(MESSAGES):
+                    ids.append((b"request-id", request_id.encode()))
+                message["headers"] = [*message.get("headers", []), *ids]
             await send(message)
 
         try:
@@ -175,12 +179,15 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    refused: RequestError = RequestError("the request cannot be read; see /openapi.json")
+    headers = {}
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        refused = MethodNotAllowedError(f"this address takes other methods; use {allowed}")
-        return error_response(refused, headers={"allow": allowed})
-    if error.status_code == 404:
-        return error_response(
-            NotFoundError("there is nothing at this address; /openapi.json lists what there is")
+        headers = {"allow": (error.headers or {}).get("Allow", "")}
+        refused = MethodNotAllowedError(f"this address takes other methods; use {headers['allow']}")
+    elif error.status_code == 404:
+        refused = NotFoundError(
+            "there is nothing at this address; /openapi.json lists what there is"
         )
-    return error_response(RequestError("the request cannot be read; see /openapi.json"))
+    response = _refused(request.scope, refused)
+    response.headers.update(headers)
+    return response

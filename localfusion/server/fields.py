@@ -39,7 +39,7 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
-def _stop_list(value: object) -> object:
+def stop_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
@@ -57,7 +57,7 @@ class ChatBody(Section):
     """The older name of max_completion_tokens."""
     max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     """Longest answer, reasoning included; the panel's length is the preset's."""
-    stop: Annotated[list[Stop] | None, BeforeValidator(_stop_list)] = Field(
+    stop: Annotated[list[Stop] | None, BeforeValidator(stop_list)] = Field(
         default=None, max_length=4
     )
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)

@@ -116,7 +116,7 @@ def _content_kind(value: object) -> str | None:
 
 
 class MessageBody(Section):
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: Annotated[
         Annotated[str, Tag("<text>")]
         | Annotated[list[Block], Field(min_length=1, max_length=512), Tag("<blocks>")],
@@ -154,6 +154,8 @@ def to_turns(message: MessageBody, called: set[str], where: str) -> list[Message
                 _refuse_role(message.role, "assistant", path)
                 called.add(block.id)
                 calls.append(ToolCall(block.id, block.name, json.dumps(block.input)))
+            case SkippedBlock():
+                _refuse_role(message.role, "assistant", path)
             case ToolResultBlock():
                 _refuse_role(message.role, "user", path)
                 if block.tool_use_id not in called:
@@ -161,7 +163,8 @@ def to_turns(message: MessageBody, called: set[str], where: str) -> list[Message
                         f"{path}.tool_use_id", "answers no tool_use before it; send that too"
                     )
                 results.append(Message("tool", _result(block), tool_call_id=block.tool_use_id))
-    rest = [Message(message.role, joined(texts), tuple(calls))] if texts or calls else []
+    is_empty = not (texts or calls) and bool(results)
+    rest = [] if is_empty else [Message(message.role, joined(texts), tuple(calls))]
     return [*results, *rest]
 
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from localfusion.server.fields import ChatRequest, Stop, Text
-from localfusion.server.forms import FusionOptions, take_forms
+from localfusion.server.forms import Forms, FusionOptions, take_forms, to_effort
 from localfusion.server.messages_blocks import Hint, MessageBody, TextBlock, to_turns
 from localfusion.server.schemas import check_schema
 from localfusion.server.section import (
@@ -71,7 +71,8 @@ class OutputFormat(Section):
 class OutputConfig(Section):
     format: OutputFormat | None = None
     """What form the answer has; drafts are free text."""
-    effort: Literal["low", "medium", "high", "max"] | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    """``xhigh`` and ``max`` are ``high`` here."""
 
 
 class UserData(Section):
@@ -125,6 +126,8 @@ _REFUSED: Mapping[str, tuple[tuple[object, ...], str]] = {
     "container": ((), "leave it out, for no code is run"),
     "mcp_servers": (([],), "leave it out, for the server calls no others"),
     "context_management": ((), "leave it out and shorten the conversation"),
+    "output_format": ((), "send output_config.format"),
+    "speed": (("standard",), "leave it out"),
     "inference_geo": ((), "leave it out, for everything stays on this machine"),
 }
 
@@ -148,8 +151,8 @@ def read_messages(document: Mapping[str, object], max_messages: int) -> Messages
         RequestError: names the first field that is wrong, what it may be, and what to do.
     """
     refuse(document, _REFUSED)
-    ignored = ignored_names(document, {*MessagesBody.model_fields, *_REFUSED})
-    forms, rest = take_forms(document)
+    ignored = ignored_names(document, {*MessagesBody.model_fields, *_REFUSED, "cache_control"})
+    forms, rest = _take_forms(document)
     body = read(MessagesBody, rest)
     for name in ("stream_panel", "progress"):
         if getattr(forms.options, name) not in (None, False, "none"):
@@ -172,8 +175,22 @@ def read_messages(document: Mapping[str, object], max_messages: int) -> Messages
     chat = ChatRequest(
         request, body.model, forms=forms, is_stream=bool(body.stream), ignored=ignored
     )
-    shows_thinking = body.thinking is not None and body.thinking.type != "disabled"
+    thinking = body.thinking
+    shows_thinking = (
+        thinking is not None and thinking.type != "disabled" and thinking.display != "omitted"
+    )
     return MessagesRequest(chat, shows_thinking)
+
+
+def _take_forms(document: Mapping[str, object]) -> tuple[Forms, dict[str, object]]:
+    """Take the fusion forms out; the choice of tools is an object here, not a word."""
+    choice = document.get("tool_choice")
+    words = {"any": "required", "none": "none"}
+    word = words.get(str(choice.get("type"))) if isinstance(choice, dict) else None
+    forms, rest = take_forms(document if word is None else {**document, "tool_choice": word})
+    if "tool_choice" in rest:
+        rest["tool_choice"] = choice
+    return forms, rest
 
 
 def read_count(
@@ -204,7 +221,7 @@ def to_messages(body: CountBody, max_messages: int) -> tuple[Message, ...]:
     called: set[str] = set()
     for place, message in enumerate(body.messages):
         told += to_turns(message, called, f"messages[{place}]")
-    if body.messages[-1].role == "assistant":
+    if told[-1].role == "assistant":
         raise unsupported(
             f"messages[{len(body.messages) - 1}].role",
             "may not be assistant at the end, for no answer is continued; end with a user's",
@@ -220,8 +237,7 @@ def to_tools(body: CountBody) -> Tools | None:
     """
     functions = functions_of(body.tools or (), "tools[{}]", schema="input_schema")
     choice = body.tool_choice or ToolChoice(type="auto")
-    parallel = None if choice.disable_parallel_tool_use is None else False
-    parallel = parallel if choice.disable_parallel_tool_use else None
+    parallel = False if choice.disable_parallel_tool_use else None
     if choice.type == "tool":
         if choice.name is None:
             raise missing("tool_choice.name", "add the name of one of the tools")
@@ -240,7 +256,7 @@ def _schema(config: OutputConfig | None) -> Mapping[str, object] | None:
 def _effort(body: CountBody) -> Effort | None:
     config, thinking = body.output_config, body.thinking
     if config is not None and config.effort is not None:
-        return "high" if config.effort == "max" else config.effort
+        return to_effort(config.effort)
     if thinking is None or thinking.type == "adaptive":
         return None
     if thinking.type == "disabled":

@@ -394,3 +394,41 @@ def test_any_content_is_read_or_refused_by_its_place(content: list[object], fiel
         assert asked.chat.request.messages
 
     assert not refused or refused.startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("kind", "candidates"), [({"type": "any"}, 3), ({"type": "none"}, 0), ({"type": "auto"}, 3)]
+)
+async def test_fusion_tool_obeys_the_choice_of_this_api(
+    kind: dict[str, str], candidates: int
+) -> None:
+    fuses = {"type": "openrouter:fusion", "parameters": {"include": ["candidates"]}}
+    system = gateway(d=SimEngine("8 euros.", name="d", calls_tools=True))
+    async with served(system) as server:
+        asked = {"model": "d", **ASK, "tools": [fuses], "tool_choice": kind}
+        answer = await server.http.post("/v1/messages", json=asked)
+
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["fusion"]["candidates"]) == candidates
+
+
+async def test_thinking_that_nobody_is_to_see_is_not_shown() -> None:
+    async with served(gateway(a=SimEngine("8", name="a", reasoning="Hm."))) as server:
+        wanted = {"type": "adaptive", "display": "omitted"}
+        asked = {"model": "a", **ASK, "thinking": wanted}
+        answer = await server.http.post("/v1/messages", json=asked)
+
+    assert [block["type"] for block in answer.json()["content"]] == ["text"]
+
+
+async def test_every_answer_has_the_id_and_the_envelope_of_this_api() -> None:
+    async with served() as server:
+        wrong = await server.http.get("/v1/messages")
+        nowhere = await server.http.post("/v1/messages/batches", json={})
+        late = [*ASK["messages"], {"role": "system", "content": "Be brief."}]
+        told = await server.http.post("/v1/messages", json={"model": "a", **ASK, "messages": late})
+
+    assert [wrong.status_code, nowhere.status_code, told.status_code] == [405, 404, 200]
+    assert wrong.headers["allow"] == "POST"
+    assert wrong.json()["type"] == nowhere.json()["type"] == "error"
+    assert told.headers["request-id"] == told.headers["x-request-id"]
