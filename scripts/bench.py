@@ -5,7 +5,7 @@ import asyncio
 import sys
 import time
 
-from benches import first_answer, fusion, peers, placement, start
+from benches import first_answer, fusion, gateway, peers, peers_mixed, placement, start
 from benches.table import machine
 
 from localfusion import config
@@ -22,6 +22,8 @@ def main() -> int:
     against.add_argument("--model", default="qwen2.5-coder-0.5b", help="panel and judge")
     against.add_argument("--max-tokens", type=int, default=128, help="of each text")
     kinds.add_parser("fusion", help="reading ahead, stragglers, samples, verdicts, our own code")
+    served = kinds.add_parser("gateway", help="our HTTP beside a bare echo, on simulated engines")
+    served.add_argument("--requests", type=int, default=gateway.REQUESTS, help="for memory")
     kinds.add_parser("start", help="three engines' start, and one killed, until they serve")
     options = parser.parse_args()
     loaded = config.load()
@@ -36,6 +38,9 @@ def main() -> int:
         case "peers":
             asked = {"rounds": options.rounds, "max_tokens": options.max_tokens}
             rows = asyncio.run(peers.measure(loaded, model=options.model, **asked))
+            rows += asyncio.run(peers_mixed.measure(loaded, options.rounds))
+        case "gateway":
+            rows = asyncio.run(gateway.measure(options.requests))
         case _:
             rows = asyncio.run(start.measure(loaded))
     for row in rows:

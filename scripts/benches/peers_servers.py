@@ -88,6 +88,7 @@ async def localfusion_server(
     file.write_text(json.dumps(derived))  # JSON is YAML, and knows no aliases
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LOCALFUSION")}
     env = kept | {"TMPDIR": str(folder), "LOCALFUSION_CACHE": str(cache_dir())}
+    env["LOCALFUSION_STATE"] = str(folder)
     port = _free_port()
     command = [sys.executable, "-m", "localfusion", "--config", str(file), "serve"]
     command += ["--preset", "peers", "--preset", "plain", "--preset", "after", "--port", str(port)]
