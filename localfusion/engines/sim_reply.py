@@ -138,7 +138,12 @@ class SimSpeaker:
             return None
         if tools.choice == "required":
             return next(f for f in tools.functions if tools.only in (None, f.name))
-        has_result = prompt.messages[-1].role == "tool"
+        # A judge reads results as text, in front of the drafts.
+        has_result = prompt.messages[-1].role == "tool" or any(
+            f"Result of {function.name}:" in message.content
+            for function in tools.functions
+            for message in prompt.messages
+        )
         return tools.functions[0] if self.calls_tools and not has_result else None
 
     def _verdict(self, prompt: Prompt) -> Mapping[str, float] | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from localfusion import __version__
@@ -177,12 +178,23 @@ async def _answer_error(request: Request, error: Exception) -> Response:
     return _refused(request.scope, error, stage)
 
 
+def _allowed(request: Request) -> str:
+    """Return all methods of an address; the framework names only those of one of its routes."""
+    methods = {
+        method
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(methods))
+
+
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refused: RequestError = RequestError("the request cannot be read; see /openapi.json")
     headers = {}
     if error.status_code == 405:
-        headers = {"allow": (error.headers or {}).get("Allow", "")}
+        headers = {"allow": _allowed(request)}
         refused = MethodNotAllowedError(f"this address takes other methods; use {headers['allow']}")
     elif error.status_code == 404:
         refused = NotFoundError(

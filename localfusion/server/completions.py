@@ -13,7 +13,7 @@ from localfusion.errors import FusionError
 from localfusion.events import AnswerDelta, Event, RunCompleted, RunStarted
 from localfusion.server import sse
 from localfusion.server.admission import Runs
-from localfusion.server.fields import Bias, Stop, StreamOptions, Text, TokenId, stop_list
+from localfusion.server.fields import Bias, Stops, StreamOptions, Text, TokenId
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import read_json
 from localfusion.server.openapi import json_body
@@ -43,9 +43,11 @@ class CompletionsBody(Section):
 
     model: str
     """A model by its own name; presets answer chats."""
-    prompt: Annotated[list[str], BeforeValidator(_prompt_list)] = Field(
-        min_length=1, max_length=MAX_CHOICES
-    )
+    prompt: Annotated[
+        list[str],
+        BeforeValidator(_prompt_list, json_schema_input_type=str | list[str]),
+        Field(min_length=1, max_length=MAX_CHOICES),
+    ]
     """A text, or several, each of which is gone on with."""
     max_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     """16 where it is left out."""
@@ -54,9 +56,8 @@ class CompletionsBody(Section):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     n: int | None = Field(default=None, ge=1, le=8)
-    stop: Annotated[list[Stop] | None, BeforeValidator(stop_list)] = Field(
-        default=None, max_length=4
-    )
+    stop: Stops = None
+    """One text, or up to four."""
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)

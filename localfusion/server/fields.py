@@ -39,8 +39,15 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
-def stop_list(value: object) -> object:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+Stops = Annotated[
+    list[Stop] | None,
+    BeforeValidator(_as_list, json_schema_input_type=Stop | list[Stop] | None),
+    Field(max_length=4),
+]
 
 
 class ChatBody(Section):
@@ -57,9 +64,8 @@ class ChatBody(Section):
     """The older name of max_completion_tokens."""
     max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     """Longest answer, reasoning included; the panel's length is the preset's."""
-    stop: Annotated[list[Stop] | None, BeforeValidator(stop_list)] = Field(
-        default=None, max_length=4
-    )
+    stop: Stops = None
+    """One text, or up to four."""
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)

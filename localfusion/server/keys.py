@@ -15,9 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from localfusion.config import Section
 from localfusion.config.section import Sha256
 from localfusion.errors import ConfigError
 
@@ -29,8 +28,10 @@ Scope = Literal["use", "admin"]
 KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-class Key(Section):
+class Key(BaseModel):
     """A key without its secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: KeyName
     scope: Scope
@@ -39,7 +40,9 @@ class Key(Section):
     created: datetime
 
 
-class _File(Section):
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     keys: tuple[Key, ...] = ()
 
 

@@ -37,6 +37,7 @@ _ERROR: dict[str, object] = {
 }
 
 _EVERYWHERE = {
+    400: "The request is wrong; the message names the field and the remedy.",
     401: "No valid key.",
     403: "A scope, Host or Origin that is not allowed.",
     404: "There is nothing of that name.",
@@ -48,7 +49,6 @@ _EVERYWHERE = {
     503: "Full, starting or stopping: Retry-After says when; or nobody could answer.",
 }
 _WITH_BODY = {
-    400: "The request is wrong; the message names the field and the remedy.",
     408: "The body stopped coming.",
     409: "The idempotency key belongs to another body.",
     413: "The body is too large.",

@@ -85,7 +85,8 @@ class FusionItem:
         if self._place is not None:
             return
         self._is_open = True
-        fields = {"type": FUSION_TOOL, "trace_id": self.output.run_id}
+        # Clients that do not know the item take it for a message and iterate over its content.
+        fields = {"type": FUSION_TOOL, "trace_id": self.output.run_id, "content": []}
         self._place, item = self.output.add("fus", fields)
         if self.is_told:
             self.emit("response.output_item.added", {"output_index": self._place, "item": item})

@@ -63,7 +63,8 @@ def server(free_port: Callable[[], int]) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="lf") as folder:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LOCALFUSION")}
         # The tests' own switches; the models are those of the user's cache.
-        env = {**kept, "TMPDIR": folder, "LOCALFUSION_CACHE": str(cache_dir())}
+        place = {"TMPDIR": folder, "LOCALFUSION_STATE": folder}
+        env = {**kept, **place, "LOCALFUSION_CACHE": str(cache_dir())}
         port = free_port()
         command = [sys.executable, "-m", "localfusion", "serve", *PRESETS]
         with subprocess.Popen([*command, "--port", str(port)], env=env, cwd=ROOT) as process:

@@ -3,9 +3,14 @@
 import json
 import math
 
+import anthropic
+import httpx2
 import openai
 import pytest
+from anthropic.types import MessageParam, ToolParam
 from openai.types.chat import ChatCompletionFunctionToolParam, ChatCompletionUserMessageParam
+
+from tests.real.conftest import Server
 
 FUSED = "localfusion/demo"
 
@@ -99,3 +104,60 @@ def test_several_answers_of_one_model_tell_probabilities(client: openai.OpenAI) 
         assert (choice.message.content or "") in "".join(place.token for place in places)
         assert all(math.exp(place.logprob) <= 1 for place in places)
         assert all(len(place.top_logprobs) == 2 for place in places)
+
+
+def test_anthropic_client_gets_fused_message_and_a_call_of_its_tool(server: Server) -> None:
+    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as client:
+        question: list[MessageParam] = [
+            {"role": "user", "content": "Name the three primary colors."}
+        ]
+        with client.messages.stream(model=FUSED, max_tokens=40, messages=question) as stream:
+            said = stream.get_final_message()
+        look: ToolParam = {
+            "name": "get_weather",
+            "input_schema": dict(TOOL["function"]["parameters"]),
+        }
+        called = client.messages.create(
+            model=MODEL,
+            max_tokens=60,
+            messages=[{"role": "user", "content": str(WEATHER["content"])}],
+            tools=[look],
+            tool_choice={"type": "any"},
+        )
+        count = client.messages.count_tokens(model=FUSED, messages=question)
+
+    (block,) = said.content
+    assert block.type == "text"
+    assert block.text
+    assert said.usage.output_tokens > 0
+    assert called.stop_reason == "tool_use"
+    call = called.content[-1]
+    assert call.type == "tool_use"
+    assert isinstance(call.input, dict)
+    assert isinstance(call.input["city"], str)
+    assert count.input_tokens > 5
+
+
+def test_plain_model_goes_on_with_a_text(client: openai.OpenAI, server: Server) -> None:
+    done = client.completions.create(
+        model=MODEL,
+        prompt="def add(a, b):\n    return a +",
+        max_tokens=4,
+        temperature=0,
+        logprobs=2,
+    )
+    with client.completions.create(
+        model=MODEL, prompt="1, 2, 3, 4,", max_tokens=6, temperature=0, stream=True
+    ) as stream:
+        streamed = "".join(choice.text for chunk in stream for choice in chunk.choices)
+
+    assert done.choices[0].text.strip().startswith("b")
+    told = done.choices[0].logprobs
+    assert told is not None
+    assert told.tokens is not None
+    assert "".join(told.tokens) == done.choices[0].text
+    assert "5" in streamed
+    asked = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+    counted = httpx2.post(f"{server.url}/tokenize", json=asked, trust_env=False).json()
+    assert 5 < counted["count"] < 60
+    assert counted["max_model_len"] == 4096
