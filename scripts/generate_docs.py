@@ -1,10 +1,11 @@
-"""Write docs/models-yaml.md, and the tables of docs/http.md, from docstrings.
+"""Write docs/models-yaml.md and the tables of docs/http.md from docstrings; of conformance.md too.
 
 ``--check`` only compares.
 """
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -36,6 +37,8 @@ from localfusion.server.turns import ChatMessage
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "models-yaml.md"
 HTTP_PAGE = DOCS / "http.md"
+CONFORMANCE_PAGE = DOCS / "conformance.md"
+EXPECTED = Path(__file__).parent / "conformances" / "expected.toml"
 BODIES: dict[str, type[BaseModel]] = {
     kind.__name__: kind
     for kind in (
@@ -99,6 +102,18 @@ def render_http(page: str) -> str:
     return _MARKED.sub(fill, page)
 
 
+def render_conformance(page: str) -> str:
+    """Return the page with the table of expected failures anew."""
+    rows = [
+        f"| {suite} | `{case}` | {reason} |"
+        for suite, cases in tomllib.loads(EXPECTED.read_text(encoding="utf-8")).items()
+        for case, reason in cases.items()
+    ]
+    head = ["| suite | cases | why they fail |", "|---|---|---|"]
+    table = "\n".join([*head, *rows])
+    return _MARKED.sub(lambda _: f"<!-- table: expected -->\n{table}\n<!-- end -->", page)
+
+
 def _table(title: str, section: type[Section]) -> str:
     return "\n".join([f"## {title}", "", *_rows(section), ""])
 
@@ -150,7 +165,11 @@ def _meaning(field: dict[str, object]) -> str:
 
 
 def main() -> int:
-    pages = {PAGE: render(), HTTP_PAGE: render_http(HTTP_PAGE.read_text(encoding="utf-8"))}
+    pages = {
+        PAGE: render(),
+        HTTP_PAGE: render_http(HTTP_PAGE.read_text(encoding="utf-8")),
+        CONFORMANCE_PAGE: render_conformance(CONFORMANCE_PAGE.read_text(encoding="utf-8")),
+    }
     for page, text in pages.items():
         if "--check" not in sys.argv[1:]:
             page.write_text(text, encoding="utf-8")

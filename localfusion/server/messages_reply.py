@@ -77,7 +77,7 @@ class MessagesReply:
         if answer.reasoning and self._shows:
             blocks.append({"type": "thinking", "thinking": answer.reasoning, "signature": ""})
         if answer.text or not answer.tool_calls:
-            blocks.append({"type": "text", "text": answer.text})
+            blocks.append(_text_block(answer.text))
         calls = [_call_block(call) for call in answer.tool_calls]
         return message | {
             "content": [*blocks, *calls],
@@ -117,10 +117,8 @@ class MessagesReply:
         frames = b""
         if self._open != kind:
             frames = self._close()
-            empty: Block = {"type": kind, kind: ""}
-            if kind == "thinking":
-                empty["signature"] = ""
-            frames += self._begin(empty)
+            thinking: Block = {"type": "thinking", "thinking": "", "signature": ""}
+            frames += self._begin(_text_block("") if kind == "text" else thinking)
             self._open = kind
         return frames + self._delta({"type": f"{kind}_delta", kind: text})
 
@@ -128,14 +126,14 @@ class MessagesReply:
         frames = self._close()
         calls = [_call_block(call) for call in answer.tool_calls]
         if not self._count and not calls:
-            frames += self._begin({"type": "text", "text": ""}) + self._stop()
+            frames += self._begin(_text_block("")) + self._stop()
         for block in calls:
             if block["type"] == "tool_use":
                 frames += self._begin(block | {"input": {}})
                 told = json.dumps(block["input"], ensure_ascii=False)
                 frames += self._delta({"type": "input_json_delta", "partial_json": told})
             else:
-                frames += self._begin({"type": "text", "text": ""})
+                frames += self._begin(_text_block(""))
                 frames += self._delta({"type": "text_delta", "text": block["text"]})
             frames += self._stop()
         ended: Block = {
@@ -173,8 +171,14 @@ class MessagesReply:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
+            "stop_details": None,
+            "container": None,
             "usage": _tokens(Usage()),
         }
+
+
+def _text_block(text: str) -> Block:
+    return {"type": "text", "text": text, "citations": None}
 
 
 def _call_block(call: ToolCall) -> Block:
@@ -184,8 +188,10 @@ def _call_block(call: ToolCall) -> Block:
     except (ValueError, RecursionError):
         arguments = None
     if isinstance(arguments, dict):
-        return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
-    return {"type": "text", "text": f"(I call {call.name} with {call.arguments})"}
+        direct = {"type": "direct"}
+        named: Block = {"id": call.id, "name": call.name, "input": arguments, "caller": direct}
+        return {"type": "tool_use", **named}
+    return _text_block(f"(I call {call.name} with {call.arguments})")
 
 
 def _stop_reason(answer: Answer, calls: Sequence[Block]) -> str:
@@ -203,7 +209,12 @@ def _tokens(tokens: Usage) -> Block:
         "input_tokens": tokens.prompt_tokens - tokens.cached_tokens,
         "cache_read_input_tokens": tokens.cached_tokens,
         "cache_creation_input_tokens": 0,
+        "cache_creation": None,
         "output_tokens": tokens.completion_tokens,
+        "output_tokens_details": None,
+        "server_tool_use": None,
+        "service_tier": None,
+        "inference_geo": None,
     }
 
 

@@ -1,0 +1,1 @@
+"""Public suites and clients of `scripts/conformance`, a module for each kind."""
