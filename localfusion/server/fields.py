@@ -43,10 +43,9 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+StopList = Annotated[list[Stop], Field(max_length=4)]
 Stops = Annotated[
-    list[Stop] | None,
-    BeforeValidator(_as_list, json_schema_input_type=Stop | list[Stop] | None),
-    Field(max_length=4),
+    StopList | None, BeforeValidator(_as_list, json_schema_input_type=Stop | StopList | None)
 ]
 
 

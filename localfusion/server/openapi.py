@@ -62,7 +62,11 @@ def json_body(kind: type[BaseModel], example: dict[str, object]) -> dict[str, ob
     """Return what a route that parses its own body passes as ``openapi_extra``."""
     schema = {"$ref": REF.format(model=kind.__name__)}
     content = {"application/json": {"schema": schema, "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
+    extra: dict[str, object] = {"requestBody": {"required": True, "content": content}}
+    if "stream" in kind.model_fields:
+        events = {"text/event-stream": {"schema": {"type": "string"}}}
+        extra["responses"] = {"200": {"content": events}}
+    return extra
 
 
 def describe(app: FastAPI, bodies: Iterable[type[BaseModel]]) -> dict[str, object]:

@@ -125,16 +125,17 @@ async def test_engine_without_a_prefix_cache_is_not_asked(fusion: FusionFactory)
     assert all(call.priority != PRIORITY for call in engine.calls)
 
 
-@pytest.mark.parametrize(("device", "calls"), [("gpu", True), ("cpu", False)])
+@pytest.mark.parametrize(("device", "guesses"), [("gpu", True), ("cpu", False)])
 async def test_cores_that_write_drafts_read_no_draft_that_may_not_be_next(
-    fusion: FusionFactory, device: Literal["gpu", "cpu"], calls: bool
+    fusion: FusionFactory, device: Literal["gpu", "cpu"], guesses: bool
 ) -> None:
     engine = SimEngine(LONG, profile=replace(SLOW, device=device))
     panel = [{"model": "judge", "n": 3}]  # all end in the same step
 
-    await fusion(judge=engine, panel=panel, prefill=True, options=WRITE_ONLY).complete(REQUEST)
+    events = await events_of(fusion(judge=engine, panel=panel, prefill=True, options=WRITE_ONLY))
 
-    assert any(call.priority == PRIORITY for call in engine.calls) is calls
+    whole = [event.drafts for event in events if isinstance(event, PrefillCompleted)]
+    assert (0 in whole) is guesses
 
 
 def candidate(index: int, *, lost: bool = False) -> Candidate:

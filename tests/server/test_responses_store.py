@@ -1,16 +1,18 @@
 """Stored responses: found again, carried on, listed, deleted; bounded, and each owner's alone."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from openai import NotFoundError
-from starlette.types import Receive, Scope, Send
 
 from localfusion.engines.sim import SimEngine
+from localfusion.server.access import Access
 from localfusion.server.app import create_app
 from localfusion.server.envelope import NotFoundError as Missing
+from localfusion.server.keys import KeyFile
 from localfusion.server.store import MemoryStore, StoredResponse
 from localfusion.types import Message
 from tests.server.system import Served, gateway, served
@@ -210,17 +212,13 @@ async def test_wrong_page_is_refused_by_its_parameter() -> None:
     }
 
 
-async def test_callers_see_their_own_responses_alone() -> None:
-    app = create_app(gateway())
-
-    async def as_caller(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        scope.setdefault("state", {})["caller"] = headers[b"x-caller"].decode()
-        await app(scope, receive, send)
-
-    transport = httpx2.ASGITransport(app=as_caller)
+async def test_callers_see_their_own_responses_alone(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    mine, yours = (
+        {"authorization": f"Bearer {keys.create(name, 'use')}"} for name in ("me", "you")
+    )
+    transport = httpx2.ASGITransport(app=create_app(gateway(), access=Access(keys=keys)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
-        mine, yours = {"x-caller": "me"}, {"x-caller": "you"}
         made = (await http.post(RESPONSES, json=ask(model="b"), headers=mine)).json()
         path = f"{RESPONSES}/{made['id']}"
         follow = ask(model="b", previous_response_id=made["id"])
