@@ -64,7 +64,7 @@ def json_body(kind: type[BaseModel], example: dict[str, object]) -> dict[str, ob
     content = {"application/json": {"schema": schema, "example": example}}
     extra: dict[str, object] = {"requestBody": {"required": True, "content": content}}
     if "stream" in kind.model_fields:
-        events = {"text/event-stream": {"schema": {"type": "string"}}}
+        events: dict[str, object] = {"text/event-stream": {}}
         extra["responses"] = {"200": {"content": events}}
     return extra
 
