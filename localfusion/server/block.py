@@ -13,7 +13,8 @@ def told_block(answer: Answer, chat: ChatRequest) -> dict[str, object]:
     """Return what a reply says of the fusion: what was asked for, else why it is not whole."""
     include = chat.options.include
     if include is not None:
-        return {"fusion": fusion_block(answer, include, requested=chat.requested)}
+        block = fusion_block(answer, include, requested=chat.requested)
+        return {"fusion": block | {"ignored": list(chat.ignored)}}
     if answer.status == "full":
         return {}
     return {"fusion": status_block(answer.run_id, answer.status, answer.reason, answer.lost)}

@@ -256,6 +256,9 @@ async def test_unknown_field_is_ignored_and_named(server: Served) -> None:
 
     assert answer.status_code == 200
     assert answer.headers["x-localfusion-ignored"] == "colour"
+    asked = body(colour="red", fusion={"include": ["timing"]})
+    told = await server.http.post(CHAT, json=asked)
+    assert told.json()["fusion"]["ignored"] == ["colour"]
 
 
 @pytest.mark.malformed("M28")
