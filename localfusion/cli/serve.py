@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -62,6 +63,12 @@ async def _serve(loaded: Config, presets: list[str], sim: bool) -> None:
         async with open_runtime(loaded, presets, sim=sim) as runtime, asyncio.TaskGroup() as group:
             names = ", ".join(runtime.fusion.presets)
             note = f"{server.url}/v1 answers for {names} once ready\n"
+            if (
+                not server.is_loopback
+                and not server.hosts
+                and ip_address(server.host).is_unspecified
+            ):
+                note += "note: other machines call by names in server.hosts, and there are none\n"
             note += "".join(f"note: {line}\n" for line in runtime.notes)
             background = [
                 group.create_task(runtime.start(PhaseLines(), require_all=False)),

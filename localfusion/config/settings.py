@@ -58,10 +58,15 @@ class ServerSettings(Section):
         return self.host == "localhost" or ip_address(self.host).is_loopback
 
     @property
+    def is_wide(self) -> bool:
+        """It listens on every address of this machine."""
+        return self.host != "localhost" and ip_address(self.host).is_unspecified
+
+    @property
     def url(self) -> str:
         """Where this machine's own clients reach the server."""
         host = self.host
-        if host != "localhost" and ip_address(host).is_unspecified:
+        if self.is_wide:
             host = "::1" if ":" in host else "127.0.0.1"
         scheme = "http" if self.tls_cert is None else "https"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"

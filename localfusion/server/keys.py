@@ -194,4 +194,6 @@ def write_private(path: Path, text: str) -> None:
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise ConfigError(f"{path}: {error.strerror}; choose another folder") from error
+        raise ConfigError(
+            f"{path}: {error.strerror}; set LOCALFUSION_STATE to a folder of yours"
+        ) from error

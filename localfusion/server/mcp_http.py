@@ -7,6 +7,7 @@ remembered: there is no session to lose when the gateway restarts, to run out of
 import asyncio
 import uuid
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi import Request, Response
@@ -21,11 +22,11 @@ from starlette.types import Message, Receive, Scope, Send
 from localfusion.errors import FusionError, RequestError
 from localfusion.server.admission import Runs
 from localfusion.server.body import parse_body
-from localfusion.server.envelope import error_headers
+from localfusion.server.envelope import ClientGoneError, error_headers
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import OFF_LOOP_BYTES, read_body
 from localfusion.server.mcp_tools import create_mcp_server
-from localfusion.server.relay import WRITE_SECONDS, while_connected
+from localfusion.server.relay import Outlet, while_connected
 
 SESSION_HEADER = "mcp-session-id"
 
@@ -129,11 +130,10 @@ class _McpResponse(Response):
 
 
 class _Outlet:
-    """The way to the client: every write has a time limit, and every response an end."""
+    """The way to the client: names the session, and gives every response an end."""
 
     def __init__(self, scope: Scope, send: Send, opened: str | None) -> None:
-        self._abort = scope.get("state", {}).get("abort")
-        self._send = send
+        self._outlet = Outlet(scope, send)
         self._opened = opened
         self._has_started = False
         self._has_ended = False
@@ -146,12 +146,8 @@ class _Outlet:
                 message["headers"] = [*message.get("headers", []), name]
         elif message["type"] == "http.response.body":
             self._has_ended = not message.get("more_body", False)
-        try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await self._send(message)
-        except TimeoutError:
-            if self._abort is not None:
-                self._abort()  # the client does not read; this makes it one that has left
+        with suppress(ClientGoneError):  # it is cut, and then noticed as one that has left
+            await self._outlet.pass_on(message)
 
     async def close(self) -> None:
         """End what a cancelled call has left open."""

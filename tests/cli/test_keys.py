@@ -63,7 +63,11 @@ def test_commands_of_this_user_reach_a_server_that_needs_keys(place: Place) -> N
     server = place.start("serve", "--sim", "--host", "0.0.0.0", "--allow-remote", "--access-log")
     try:
         assert server.stderr is not None
-        assert any("answers for" in line for line in server.stderr), "it does not start"
+        begun = []
+        for line in server.stderr:
+            begun.append(line)
+            if line.startswith("note: "):
+                break
         statuses = [get(place, "/v1/models"), get(place, "/v1/models", key)]
         listed = place.run("ps", "--json")
         asked = place.run("ask", "How many?")
@@ -75,6 +79,7 @@ def test_commands_of_this_user_reach_a_server_that_needs_keys(place: Place) -> N
     assert listed.returncode == 0, listed.stderr
     assert asked.returncode == 0, asked.stderr
     assert key not in said
+    assert "other machines call by names in server.hosts" in "".join(begun)
     logged = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert {"ann", "local", None} >= {line["key"] for line in logged} > {"local"}
     assert not list(place.root.glob("s/server-*.key"))
