@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from conformances import clients, comply, evaluators, protocol
-from conformances.server import Server, serve
+from conformances.server import Server, ServerError, serve
 from conformances.suite import BrokenSuiteError, Suite
 from conformances.table import HEADER, Verdict, judge, read_expected
 
@@ -28,12 +28,16 @@ def main() -> int:
         return 2
     if options.install:
         return 0
-    with (
-        tempfile.TemporaryDirectory(prefix="conformance-") as folder,
-        serve(Path(folder), is_real=options.real) as server,
-    ):
-        print(HEADER, flush=True)
-        verdicts = [_run(suite, server, Path(folder), is_real=options.real) for suite in suites]
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="conformance-") as folder,
+            serve(Path(folder), is_real=options.real) as server,
+        ):
+            print(HEADER, flush=True)
+            verdicts = [_run(suite, server, Path(folder), is_real=options.real) for suite in suites]
+    except ServerError as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        return 2
     return int(not all(verdict.is_good for verdict in verdicts))
 
 

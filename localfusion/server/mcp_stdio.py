@@ -1,5 +1,6 @@
 """MCP over standard input and output: tools of this process, or those of a running server."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ import anyio
 import httpx2
 from mcp import Client, MCPError
 from mcp.server import Server, ServerRequestContext
+from mcp.server.session import ServerSession
 from mcp.server.stdio import stdio_server
 from mcp.types import (
     CallToolRequestParams,
@@ -24,6 +26,7 @@ from localfusion.server.mcp_tools import INSTRUCTIONS
 _PIECE = 1 << 16
 
 Connect = Callable[[], AbstractAsyncContextManager[Client]]
+_Told = tuple[float, float | None, str | None]
 _Context = ServerRequestContext[dict[str, object], object]
 
 
@@ -60,13 +63,10 @@ def forward(connect: Connect, preset: str | None) -> "Server[dict[str, object]]"
     async def call_tool(context: _Context, params: CallToolRequestParams) -> CallToolResult:
         defaults = {"preset": preset} if preset is not None and params.name == "fuse" else {}
         arguments: Mapping[str, object] = {**defaults, **(params.arguments or {})}
-        progress = context.session.report_progress
         failure = ""
         try:
             async with connect() as client:
-                return await client.call_tool(
-                    params.name, dict(arguments), progress_callback=progress
-                )
+                return await _call(client, params.name, arguments, context.session)
         except* (MCPError, httpx2.HTTPError) as group:
             failure = _first(group)
         return _broken(failure)
@@ -79,6 +79,26 @@ def forward(connect: Connect, preset: str | None) -> "Server[dict[str, object]]"
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+
+
+async def _call(
+    client: Client, name: str, arguments: Mapping[str, object], session: ServerSession
+) -> CallToolResult:
+    """Call a tool; progress that came before its result is told before it, too."""
+    told: asyncio.Queue[_Told | None] = asyncio.Queue()
+
+    async def keep(progress: float, total: float | None, message: str | None) -> None:
+        told.put_nowait((progress, total, message))
+
+    async def pass_on() -> None:
+        while (item := await told.get()) is not None:
+            await session.report_progress(*item)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pass_on())
+        result = await client.call_tool(name, dict(arguments), progress_callback=keep)
+        told.put_nowait(None)
+    return result
 
 
 def _first(error: BaseException) -> str:

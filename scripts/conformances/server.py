@@ -24,6 +24,10 @@ PAUSE = 0.1
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+class ServerError(Exception):
+    """The server under test is gone, or does not come; its last lines."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server that answers.
@@ -52,24 +56,26 @@ class Server:
         """Refuse to go on with a server that is gone.
 
         Raises:
-            RuntimeError: a process has ended; its last lines.
+            ServerError: a process has ended; its last lines.
         """
         if any(process.poll() is not None for process in self.processes):
-            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
-            raise RuntimeError(f"the server ended:\n{tail}")
+            raise ServerError(f"the server ended:\n{self._tail()}")
 
     def wait(self, seconds: float) -> None:
         """Return once it can answer.
 
         Raises:
-            RuntimeError: it ended, or cannot in time.
+            ServerError: it ended, or cannot in time.
         """
         deadline = time.monotonic() + seconds
         while not self._is_ready():
             self.check()
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the server is not ready after {seconds:.0f} s; see {self.log}")
+                raise ServerError(f"not ready after {seconds:.0f} s:\n{self._tail()}")
             time.sleep(PAUSE)  # noqa: TID251  nothing else runs here, and HTTP has no event for it
+
+    def _tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
 
     def _is_ready(self) -> bool:
         try:

@@ -102,6 +102,15 @@ test("response streamed", async () => {
   assert.ok(whole.output_text);
 });
 
+test("response of a fusion streamed", async () => {
+  // Its helper stops at events that it does not know: response.fusion_call.*
+  const stream = client.responses.stream({
+    model, input: "How many pens?", plugins: [{ id: "fusion", stream_panel: false }],
+  });
+  const whole = await stream.finalResponse();
+  assert.ok(whole.output_text);
+});
+
 test("models", async () => {
   const names = [];
   for await (const entry of client.models.list()) names.push(entry.id);
