@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
 from localfusion.errors import FusionError, RequestError
+from localfusion.server.access import owner_of
 from localfusion.server.admission import Runs
 from localfusion.server.body import parse_body
 from localfusion.server.envelope import ClientGoneError, error_headers
@@ -38,8 +39,9 @@ _UNCHECKED = TransportSecuritySettings(enable_dns_rebinding_protection=False)
 class _Call:
     """What a notice of cancellation names; calls without a session cannot be named."""
 
+    owner: str
     session: str | None
-    number: object
+    number: str | int | None
 
 
 _Calls = MutableMapping[_Call, "asyncio.Task[None]"]
@@ -63,15 +65,15 @@ class McpEndpoint:
             return _refusal(error)
         session = request.headers.get(SESSION_HEADER)
         if message["method"] == "notifications/cancelled":
-            self._cancel(session, message)
+            self._cancel(owner_of(request.scope), session, message)
         opened = uuid.uuid4().hex if message["method"] == "initialize" else None
-        call = _Call(session, message.get("id"))
+        call = _Call(owner_of(request.scope), session, _number(message.get("id")))
         return _McpResponse(self._server, raw, opened, call, self._calls)
 
-    def _cancel(self, session: str | None, notice: Mapping[str, object]) -> None:
+    def _cancel(self, owner: str, session: str | None, notice: Mapping[str, object]) -> None:
         params = notice.get("params")
-        number = params.get("requestId") if isinstance(params, dict) else None
-        task = self._calls.get(_Call(session, number))
+        number = _number(params.get("requestId")) if isinstance(params, dict) else None
+        task = self._calls.get(_Call(owner, session, number))
         if session is not None and task is not None:
             task.cancel()
 
@@ -171,7 +173,13 @@ def _read(raw: bytes) -> dict[str, object]:
             'the body is no JSON-RPC message; send {"jsonrpc": "2.0", "id": 1, "method": ..., '
             '"params": {...}}'
         ) from None
+    if message.get("id") is not None and _number(message["id"]) is None:
+        raise RequestError("id must be a string or an integer; number your messages", param="id")
     return {"method": "", **message}
+
+
+def _number(value: object) -> str | int | None:
+    return value if isinstance(value, str | int) else None
 
 
 def _refusal(error: FusionError) -> Response:

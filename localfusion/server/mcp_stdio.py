@@ -13,6 +13,7 @@ from mcp.server import Server, ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp.server.stdio import stdio_server
 from mcp.types import (
+    INTERNAL_ERROR,
     CallToolRequestParams,
     CallToolResult,
     ListToolsResult,
@@ -57,8 +58,13 @@ def forward(connect: Connect, preset: str | None) -> "Server[dict[str, object]]"
     async def list_tools(
         context: _Context, params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        async with connect() as client:
-            return await client.list_tools()
+        failure = ""
+        try:
+            async with connect() as client:
+                return await client.list_tools()
+        except* (MCPError, httpx2.HTTPError) as group:
+            failure = _first(group)
+        raise MCPError(INTERNAL_ERROR, _broken(failure))
 
     async def call_tool(context: _Context, params: CallToolRequestParams) -> CallToolResult:
         defaults = {"preset": preset} if preset is not None and params.name == "fuse" else {}
@@ -69,7 +75,7 @@ def forward(connect: Connect, preset: str | None) -> "Server[dict[str, object]]"
                 return await _call(client, params.name, arguments, context.session)
         except* (MCPError, httpx2.HTTPError) as group:
             failure = _first(group)
-        return _broken(failure)
+        return CallToolResult(content=[TextContent(text=_broken(failure))], is_error=True)
 
     return Server(
         "localfusion",
@@ -107,9 +113,8 @@ def _first(error: BaseException) -> str:
     return str(error)
 
 
-def _broken(message: str) -> CallToolResult:
-    text = f"the server broke off: {message}; start it again with localfusion serve"
-    return CallToolResult(content=[TextContent(text=text)], is_error=True)
+def _broken(message: str) -> str:
+    return f"the server broke off: {message}; start it again with localfusion serve"
 
 
 class _Lines:

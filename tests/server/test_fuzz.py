@@ -22,7 +22,7 @@ from tests.server.system import CHAT, Served, body, gateway, served
 pytestmark = [pytest.mark.threat(9), pytest.mark.threat(10), pytest.mark.promise(16)]
 
 BATCH = 32
-EXAMPLES = int(os.environ.get("FUZZ_BODIES", "512")) // BATCH
+EXAMPLES = int(os.environ.get("FUZZ_BODIES", "256")) // BATCH
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}

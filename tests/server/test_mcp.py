@@ -407,6 +407,12 @@ async def test_own_origin_is_served() -> None:
         (b"[]", 400, "must be a JSON object"),
         (b'{"secret": 1}', 400, "no JSON-RPC message"),
         (b'{"jsonrpc": "2.0", "id": 1, "method": "\\u0000"}', 400, "U+0000"),
+        (
+            b'{"jsonrpc": "2.0", "id": [1], "method": "notifications/initialized"}',
+            400,
+            "id must be",
+        ),
+        (b'{"jsonrpc": "2.0", "id": {}, "method": "tools/list"}', 400, "id must be"),
         (b'{"x": "' + b"x" * 2000 + b'"}', 413, "larger than 1024 bytes"),
     ],
 )
@@ -422,6 +428,17 @@ async def test_bodies_keep_the_rules_of_the_gateway(
     assert (refusal["jsonrpc"], refusal["id"]) == ("2.0", None)
     assert words in refusal["error"]["message"]
     assert "secret" not in response.text
+
+
+@pytest.mark.parametrize("number", [[1], {}, None, "x", 7])
+async def test_odd_notice_of_cancellation_cancels_nothing(number: object) -> None:
+    notice = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+    headers = {**ACCEPT, "mcp-session-id": "s"}
+    async with served() as server:
+        asked = {**notice, "params": {"requestId": number}}
+        response = await server.http.post("/mcp", json=asked, headers=headers)
+
+    assert response.status_code in (202, 400)
 
 
 async def test_other_content_types_and_methods_are_refused() -> None:
