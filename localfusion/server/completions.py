@@ -172,7 +172,7 @@ class CompletionsReply:
         if place == 0:
             self.view.see(event)
         match event:
-            case AnswerDelta():
+            case AnswerDelta() if self.asked.is_stream:
                 return self._piece(place, event)
             case RunCompleted():
                 return self._end(place, event.answer)

@@ -58,6 +58,8 @@ class MessagesReply:
     def feed(self, event: Event) -> bytes:
         """Return what an event adds to the stream; nothing for most."""
         self.view.see(event)
+        if not self.asked.chat.is_stream:
+            return b""
         match event:
             case AnswerStarted():
                 return self._start(event)

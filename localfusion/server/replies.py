@@ -50,7 +50,7 @@ class ChatReply:
     def feed(self, event: Event) -> bytes:
         """Return what an event adds to the stream; nothing for most."""
         frames = self.choice(event)
-        if isinstance(event, RunCompleted):
+        if isinstance(event, RunCompleted) and self.chat.is_stream:
             frames += self.close(usage(event.answer))
         return frames
 
@@ -58,6 +58,8 @@ class ChatReply:
         """Return what an event adds to this choice's part of the stream."""
         self.view.see(event)
         frames = b""
+        if not self.chat.is_stream:
+            return frames  # a piece for each token would be made for nobody
         if self.chat.options.stream_panel:
             frames += self._frame({"choices": [], "fusion_event": wire.encode(event)})
         if self.chat.options.progress == "reasoning" and (line := _phase(event, self.view)):
