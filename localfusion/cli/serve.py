@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -63,11 +62,7 @@ async def _serve(loaded: Config, presets: list[str], sim: bool) -> None:
         async with open_runtime(loaded, presets, sim=sim) as runtime, asyncio.TaskGroup() as group:
             names = ", ".join(runtime.fusion.presets)
             note = f"{server.url}/v1 answers for {names} once ready\n"
-            if (
-                not server.is_loopback
-                and not server.hosts
-                and ip_address(server.host).is_unspecified
-            ):
+            if server.is_wide and not server.hosts:
                 note += "note: other machines call by names in server.hosts, and there are none\n"
             note += "".join(f"note: {line}\n" for line in runtime.notes)
             background = [

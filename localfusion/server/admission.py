@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from localfusion.config import Limits
 from localfusion.errors import OverloadedError
 from localfusion.pace import Pace
-from localfusion.server.envelope import RateLimitedError
+from localfusion.server.envelope import RateLimitedError, draining
 from localfusion.server.replays import Replays
 
 
@@ -57,7 +57,7 @@ class Runs:
             RateLimitedError: it is this key that has too many.
         """
         if is_draining:
-            raise _draining()
+            raise draining()
         await self._enter(caller)
         began = time.monotonic()
         try:
@@ -70,7 +70,7 @@ class Runs:
         """Refuse all who wait: the server stops."""
         for waiter in tuple(self._waiting):
             if not waiter.turn.done():
-                waiter.turn.set_exception(_draining())
+                waiter.turn.set_exception(draining())
                 self._waiting.remove(waiter)
 
     async def wait_idle(self) -> None:
@@ -154,7 +154,3 @@ class Runs:
             f"ask again in {wait:.0f} s",
             retry_after=wait,
         )
-
-
-def _draining() -> OverloadedError:
-    return OverloadedError("the server is stopping; ask again when it is back", code="draining")

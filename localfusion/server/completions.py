@@ -13,7 +13,7 @@ from localfusion.errors import FusionError
 from localfusion.events import AnswerDelta, Event, RunCompleted, RunStarted
 from localfusion.server import sse
 from localfusion.server.admission import Runs
-from localfusion.server.fields import Bias, Stops, StreamOptions, Text, TokenId
+from localfusion.server.fields import Bias, Stops, StreamOptions, Text, TokenId, as_list
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import read_json
 from localfusion.server.openapi import json_body
@@ -34,10 +34,6 @@ EXAMPLE: dict[str, object] = {
 }
 
 
-def _prompt_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 class CompletionsBody(Section):
     """The body of ``POST /v1/completions``; null means absent."""
 
@@ -45,7 +41,7 @@ class CompletionsBody(Section):
     """A model by its own name; presets answer chats."""
     prompt: Annotated[
         list[str],
-        BeforeValidator(_prompt_list, json_schema_input_type=str | list[str]),
+        BeforeValidator(as_list, json_schema_input_type=str | list[str]),
         Field(min_length=1, max_length=MAX_CHOICES),
     ]
     """A text, or several, each of which is gone on with."""

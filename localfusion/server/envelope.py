@@ -150,6 +150,11 @@ def error_response(
     return JSONResponse(body, status_code=error.status, headers=sent)
 
 
+def draining() -> OverloadedError:
+    """Return what is told to whoever is refused or cut because the server stops."""
+    return OverloadedError("the server is stopping; ask again when it is back", code="draining")
+
+
 def report_bug(error: BaseException, request_id: str) -> InternalError:
     """Log a fault of ours without content of the request; return what the client is told."""
     # An exception's text may hold parts of a prompt: its class and the lines it passed say enough.

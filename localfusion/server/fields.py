@@ -39,13 +39,13 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
 StopList = Annotated[list[Stop], Field(max_length=4)]
 Stops = Annotated[
-    StopList | None, BeforeValidator(_as_list, json_schema_input_type=Stop | StopList | None)
+    StopList | None, BeforeValidator(as_list, json_schema_input_type=Stop | StopList | None)
 ]
 
 

@@ -34,7 +34,7 @@ class ToolUseBlock(Section):
     input: dict[str, object]
 
 
-def _check_result_part(value: object) -> object:
+def _refuse_image(value: object) -> object:
     if isinstance(value, dict) and value.get("type") in _IMAGES:
         raise PydanticCustomError(
             "unsupported_image", "is no text, and the models here read text; send text blocks only"
@@ -46,7 +46,7 @@ ResultContent = Annotated[
     Annotated[None, Tag("<none>")]
     | Annotated[str, Tag("<text>")]
     | Annotated[
-        list[Annotated[TextBlock, BeforeValidator(_check_result_part)]],
+        list[Annotated[TextBlock, BeforeValidator(_refuse_image)]],
         Field(max_length=64),
         Tag("<parts>"),
     ],
@@ -84,11 +84,8 @@ def _block_kind(value: object) -> str | None:
 
 
 def _check_block(value: object) -> object:
+    _refuse_image(value)
     kind = value.get("type") if isinstance(value, dict) else None
-    if isinstance(kind, str) and kind in _IMAGES:
-        raise PydanticCustomError(
-            "unsupported_image", "is no text, and the models here read text; send text blocks only"
-        )
     if isinstance(kind, str) and _block_kind(value) is None:
         raise PydanticCustomError(
             "unsupported_parameter",

@@ -100,7 +100,7 @@ class MessagesReply:
 
     def fail(self, error: FusionError) -> bytes:
         """Return the event that ends a stream whose status has been sent."""
-        return _event(error_body(error, trace_id=self.view.run_id, stage=self.view.stage))
+        return sse.event(error_body(error, trace_id=self.view.run_id, stage=self.view.stage))
 
     @property
     def _shows(self) -> bool:
@@ -111,7 +111,7 @@ class MessagesReply:
         if started.status != "full":
             told = status_block(started.run_id, started.status, started.reason, started.lost)
             message["fusion"] = told
-        return _event({"type": "message_start", "message": message})
+        return sse.event({"type": "message_start", "message": message})
 
     def _write(self, kind: str, text: str) -> bytes:
         if not text:
@@ -144,19 +144,19 @@ class MessagesReply:
             "usage": usage(answer, _tokens),
             **told_block(answer, self.asked.chat),
         }
-        return frames + _event(ended) + _event({"type": "message_stop"})
+        return frames + sse.event(ended) + sse.event({"type": "message_stop"})
 
     def _begin(self, block: Block) -> bytes:
         begun = {"type": "content_block_start", "index": self._count, "content_block": block}
         self._count += 1
-        return _event(begun)
+        return sse.event(begun)
 
     def _delta(self, delta: Block) -> bytes:
         index = self._count - 1
-        return _event({"type": "content_block_delta", "index": index, "delta": delta})
+        return sse.event({"type": "content_block_delta", "index": index, "delta": delta})
 
     def _stop(self) -> bytes:
-        return _event({"type": "content_block_stop", "index": self._count - 1})
+        return sse.event({"type": "content_block_stop", "index": self._count - 1})
 
     def _close(self) -> bytes:
         if self._open is None:
@@ -218,7 +218,3 @@ def _tokens(tokens: Usage) -> Block:
         "service_tier": None,
         "inference_geo": None,
     }
-
-
-def _event(fields: Mapping[str, object]) -> bytes:
-    return f"event: {fields['type']}\n".encode() + sse.data(fields)

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
-from localfusion.errors import FusionError, OverloadedError
+from localfusion.errors import FusionError
 from localfusion.events import Event, RunCompleted, RunFailed
-from localfusion.server.envelope import ClientGoneError
+from localfusion.server.envelope import ClientGoneError, draining
 
 WRITE_SECONDS = 30.0
 """A client that reads nothing for so long is cut; without it one would hold a run for ever."""
@@ -116,9 +116,7 @@ async def _fill(queue: _Queue, events: AsyncGenerator[Event, None]) -> None:
 
 async def _fail_when(aborted: asyncio.Event, queue: _Queue) -> None:
     await aborted.wait()
-    await queue.put(
-        OverloadedError("the server is stopping; ask again when it is back", code="draining")
-    )
+    await queue.put(draining())
 
 
 async def _hand_on(

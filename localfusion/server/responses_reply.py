@@ -18,11 +18,6 @@ from localfusion.types import Answer, Usage
 Keep = Callable[[Mapping[str, object]], None]
 
 
-def event_frame(fields: Mapping[str, object]) -> bytes:
-    """Frame an event under its own name, as this API's streams have it."""
-    return f"event: {fields['type']}\n".encode() + sse.data(fields)
-
-
 @dataclass(slots=True)
 class ResponsesReply:
     """Turns events into a response object, or its stream, which holds the same.
@@ -143,7 +138,7 @@ class ResponsesReply:
         self._add(type, fields)
 
     def _add(self, type: str, fields: Mapping[str, object]) -> None:
-        self._frames += event_frame({"type": type, "sequence_number": self._number, **fields})
+        self._frames += sse.event({"type": type, "sequence_number": self._number, **fields})
         self._number += 1
 
     def _take(self) -> bytes:

@@ -15,6 +15,11 @@ def data(value: Mapping[str, object]) -> bytes:
     return f"data: {text.translate(_LINE_BREAKS)}\n\n".encode(errors="replace")
 
 
+def event(fields: Mapping[str, object]) -> bytes:
+    """Frame an object under the name of its own type, as responses and messages have it."""
+    return f"event: {fields['type']}\n".encode() + data(fields)
+
+
 def comment(text: str) -> bytes:
     """Frame a comment, which clients skip; it must be one line."""
     return f": {text}\n\n".encode()
