@@ -2,9 +2,10 @@
 
 import json
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 from urllib.parse import quote
 
 import httpx2
@@ -13,6 +14,7 @@ from localfusion import wire
 from localfusion.config import Config
 from localfusion.errors import FusionError
 from localfusion.events import Event, RunFailed
+from localfusion.traces import Json, Page, Query
 from localfusion.types import Request
 
 CONNECT_SECONDS = 1.0
@@ -99,16 +101,64 @@ class RemoteFusion:
         """Have the server read its models.yaml again; says what changed."""
         return await self._call("POST", "/v1/reload")
 
-    async def _call(self, method: str, path: str) -> dict[str, object]:
+    async def traces(self, query: Query) -> Page:
+        """Return the newest traces that are wanted.
+
+        Raises:
+            RemoteError: the server refused it, or the connection broke.
+        """
+        asked = {
+            "limit": query.limit,
+            "cursor": query.before,
+            "q": query.words,
+            "status": query.status,
+            "preset": query.preset,
+            "policy": query.policy,
+            "model": query.model,
+        }
+        params = {name: str(value) for name, value in asked.items() if value is not None}
+        told = await self._call("GET", "/v1/traces", params)
+        cursor = told["next_cursor"]
+        return Page(cast("list[Json]", told["data"]), None if cursor is None else int(str(cursor)))
+
+    async def trace(self, id: str) -> Json:
+        """Return a trace in its JSON form."""
+        return await self._call("GET", f"/v1/traces/{quote(id, safe='')}")
+
+    async def replay(self, id: str, changes: Mapping[str, object]) -> Json:
+        """Judge a trace's panel once more there; ``changes`` as ``POST …/replay`` takes them."""
+        return await self._call("POST", f"/v1/traces/{quote(id, safe='')}/replay", body=changes)
+
+    async def explain(self, id: str, wanted: Mapping[str, object]) -> Json:
+        """Explain a trace there; ``wanted`` as ``POST …/explain`` takes it."""
+        return await self._call("POST", f"/v1/traces/{quote(id, safe='')}/explain", body=wanted)
+
+    async def delete_trace(self, id: str) -> None:
+        """Delete a trace."""
+        await self._call("DELETE", f"/v1/traces/{quote(id, safe='')}")
+
+    async def purge_traces(self, before: float) -> int:
+        """Delete all traces from before a time, in seconds since 1970; return how many."""
+        told = await self._call("DELETE", "/v1/traces", {"before": f"{before:.6f}"})
+        return int(str(told["deleted"]))
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        body: Mapping[str, object] | None = None,
+    ) -> dict[str, object]:
         try:
-            response = await self._http.request(method, path)
-            body = response.json()
+            response = await self._http.request(method, path, params=params, json=body)
+            told = response.json()
         except (httpx2.HTTPError, ValueError) as error:
             raise RemoteError(f"the server at {self.base_url} broke off: {error}") from error
         if response.status_code != 200:
-            raise _refusal(body)
-        assert isinstance(body, dict)
-        return body
+            raise _refusal(told)
+        assert isinstance(told, dict)
+        return told
 
 
 def http_client(base_url: str, loaded: Config | None = None) -> httpx2.AsyncClient:

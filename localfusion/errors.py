@@ -10,7 +10,8 @@ FusionError
 ├── EngineError               a model failed                            502
 │   └── EngineStartError, EngineUnavailableError, EngineTimeoutError    503, 503, 504
 ├── QuorumError               too few candidates to answer from         503
-└── JudgeError                the judge gave nothing usable             502
+├── JudgeError                the judge gave nothing usable             502
+└── TraceError                traces cannot be read or written          503
 
 HTTP and process failures become one of these inside ``engines/`` and nowhere else.
 """
@@ -137,3 +138,11 @@ class QuorumError(FusionError):
 class JudgeError(FusionError):
     status = 502
     code = "judge_upstream_error"
+
+
+class TraceError(FusionError):
+    """The file of traces is damaged, in use, of another version, or full."""
+
+    status = 503
+    exit_code = 2
+    code = "traces_unavailable"

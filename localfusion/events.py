@@ -2,9 +2,11 @@
 
 Order: RunStarted first; exactly one of RunCompleted and RunFailed, last; one PanelCompleted for
 each PanelAdded, cut stragglers included; AnswerStarted before the first AnswerDelta; the joined
-AnswerDelta texts are the answer.
+AnswerDelta texts are the answer. Observers also get records, RunAborted instead of an end where
+nobody waits for one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from localfusion.errors import FusionError
@@ -13,7 +15,10 @@ from localfusion.types import (
     Answer,
     Candidate,
     Check,
+    Prompt,
+    Request,
     SamplingParams,
+    Stage,
     Status,
     TokenLogprob,
     ToolCallDelta,
@@ -27,13 +32,61 @@ class Event:
     run_id: str = ""
     at: float = field(default=0.0)
 
+    def stamp(self, run_id: str, at: float) -> None:
+        """Say whose it is and when it happened; for ``Run.emit`` alone, before anybody has it."""
+        # In place: for a token, a copy would cost more than all the rest of its way.
+        object.__setattr__(self, "run_id", run_id)
+        object.__setattr__(self, "at", at)
+
+
+class Record(Event):
+    """An event for observers alone, which no client gets: it repeats what went in."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequested(Record):
+    """What was asked, behind RunStarted.
+
+    Attributes:
+        request: With a seed.
+        settings: The preset's, with the request's changes.
+    """
+
+    request: Request
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(Record):
+    """An engine is asked: with exactly this."""
+
+    stage: Stage
+    model: str
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAborted(Record):
+    """Nobody waits for the run any more, and nothing of it follows.
+
+    Attributes:
+        reason: ``cancelled``; ``broken_off``: its reader failed, or we did.
+    """
+
+    reason: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
+    """Who is asked; ``replay_of``: nobody, the run with this id has its panel's answers."""
+
     preset: str
     policy: str
     members: tuple[str, ...]
     judge: str | None
+    replay_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +141,12 @@ class CandidateChecked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictCompleted(Event):
-    """``verdict`` is None when the judge gave none that is usable; ``error`` then says why."""
+    """``verdict`` is None when the judge gave none that is usable; then ``error`` and ``code``."""
 
     judge: str
     verdict: Verdict | None
     error: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +156,22 @@ class AnalysisStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisCompleted(Event):
-    """``analysis`` is None when the judge gave none that is usable; ``error`` then says why."""
+    """``analysis`` is None when the judge gave none that is usable; then ``error`` and ``code``."""
 
     analysis: Analysis | None
     error: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthesisStarted(Event):
-    """The judge begins to read for its answer; again after a failure, maybe as another model."""
+    """The judge begins to read for its answer; again after a failure, maybe as another model.
+
+    ``code`` is that failure's.
+    """
 
     judge: str
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

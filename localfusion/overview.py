@@ -53,6 +53,8 @@ class Overview:
         states: Mapping[str, EngineStatus],
         slots: Mapping[str, Slot],
         unload: Mapping[str, float | None],
+        *,
+        rates: bool = True,
     ) -> tuple[EngineRow, ...]:
         """Return a row for each engine, in the mapping's order; never waits long for any.
 
@@ -61,16 +63,19 @@ class Overview:
             states: Where each is, as its pool sees it.
             slots: Of those that are placed on this machine.
             unload: Seconds until each is unloaded for idleness.
+            rates: Also tokens per second, which may need a second look.
         """
         ready = [name for name, state in states.items() if state.phase == "ready"]
         stats = await _read(engines, ready)
         now = time.monotonic()
-        if any(now - self._seen.get(name, (0.0, 0))[0] > OLD_SECONDS for name in stats):
+        if rates and any(now - self._seen.get(name, (0.0, 0))[0] > OLD_SECONDS for name in stats):
             self._remember(stats, now)
             await asyncio.sleep(RATE_SECONDS)
             stats, now = await _read(engines, ready), time.monotonic()
-        rates = {name: self._rate(name, found, now) for name, found in stats.items()}
-        self._remember(stats, now)
+        speeds = {}
+        if rates:
+            speeds = {name: self._rate(name, found, now) for name, found in stats.items()}
+            self._remember(stats, now)
         sizes = await asyncio.to_thread(
             lambda: {
                 name: group.memory_bytes(state.pid)
@@ -89,7 +94,7 @@ class Overview:
                     planned_bytes=slot.bytes if slot else None,
                     actual_bytes=sizes.get(name),
                     stats=stats.get(name),
-                    tokens_per_second=rates.get(name),
+                    tokens_per_second=speeds.get(name),
                     unload_seconds=unload.get(name),
                 )
             )

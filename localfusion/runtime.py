@@ -1,13 +1,17 @@
 """The one place where everything is wired together: a system, its engines, fusion; and changes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from localfusion import __version__
 from localfusion.config import Config, Preset, Settings, cache_dir, load, nearest
 from localfusion.engines import create_engine, group, simulated
 from localfusion.engines.base import (
+    Engine,
     ManagedEngine,
     PhaseChange,
     PhaseListener,
@@ -18,12 +22,15 @@ from localfusion.engines.rundir import run_directory
 from localfusion.engines.supervisor import DEFAULT, REMOTE, SupervisedEngine
 from localfusion.engines.vllm import Places
 from localfusion.errors import ModelNotFoundError
-from localfusion.fusion import Fusion
+from localfusion.events import RunStarted
+from localfusion.fusion import Fusion, prompts
 from localfusion.hardware import EnergyMeter, Hardware, detect
 from localfusion.overview import EngineRow, Overview
 from localfusion.pool import EnginePool, Waiting
 from localfusion.starts import Start, StartRecords
 from localfusion.system import System, compose
+from localfusion.telemetry import Telemetry
+from localfusion.traces import EngineVersion, Traces, Versions, open_traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,9 @@ class Runtime:
 
     Attributes:
         fusion: Answers requests; another one after a reload, while runs go on with theirs.
+        traces: What is kept of every run.
         draining: True once a stop was asked for.
+        telemetry: Counts what runs and engines do.
     """
 
     def __init__(
@@ -73,8 +82,10 @@ class Runtime:
         pool: EnginePool,
         names: Sequence[str],
         hardware: Hardware,
+        traces: Traces,
     ) -> None:
         self.draining = False
+        self.traces = traces
         self._system = system
         self._builder = builder
         self._pool = pool
@@ -85,6 +96,7 @@ class Runtime:
         self._overview = Overview()
         self._energy = EnergyMeter()
         self._changing = asyncio.Lock()
+        self.telemetry = Telemetry(system.config.settings, self._measure)
         self.fusion = self._answer_with(system)
 
     @property
@@ -93,8 +105,8 @@ class Runtime:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know: models lost or replaced, compromises of the plan."""
-        return self._system.notes
+        """What a user should know: models lost, compromises of the plan, traces not kept."""
+        return (*self._system.notes, *self.traces.notes)
 
     @property
     def queue(self) -> tuple[Waiting, ...]:
@@ -126,14 +138,19 @@ class Runtime:
             for m in needed
             if phases[m].phase not in ("ready", "asleep")
         ]
+        if self.traces.is_missed:
+            reasons.append("no trace can be kept, and traces.required asks for one")
         return (*reasons, "draining") if self.draining else tuple(reasons)
 
-    async def look(self) -> tuple[EngineRow, ...]:
-        """Return what each engine does now."""
+    async def look(self, *, rates: bool = True) -> tuple[EngineRow, ...]:
+        """Return what each engine does now; without ``rates`` it asks each engine once."""
         pool = self._pool
         return await self._overview.look(
-            pool, pool.statuses(), self._system.slots, pool.unload_seconds()
+            pool, pool.statuses(), self._system.slots, pool.unload_seconds(), rates=rates
         )
+
+    async def _measure(self) -> tuple[EngineRow, ...]:
+        return await self.look(rates=False)
 
     async def load(self, name: str, listener: PhaseListener = ignore_phase) -> None:
         """Start the engine of a model in models.yaml; returns when it is ready.
@@ -194,6 +211,7 @@ class Runtime:
             if name not in old or name in swapped
         }
         lines = _differences(before, after, swapped)
+        self.telemetry.name(config.settings)
         # New requests see the new presets at once; runs go on with the engines that they lease.
         self._system, self._extra, self.fusion = after, extra, self._answer_with(after)
         await self._pool.change(
@@ -212,11 +230,32 @@ class Runtime:
             self._pool,
             system.presets,
             default_preset=first,
-            lease=self._pool.lease,
+            observers=[self.traces.observer(self._versions(system)), *self.telemetry.observers],
+            lease=self._lease,
             rates=system.config.settings.rates,
             aliases=system.config.settings.aliases,
             joules=self._energy.read,
         )
+
+    def _lease(self, names: Sequence[str]) -> AbstractAsyncContextManager[Mapping[str, Engine]]:
+        self.traces.check()
+        return self._pool.lease(names)
+
+    def _versions(self, system: System) -> Callable[[RunStarted], Versions]:
+        """Return what tells of a run of this system what it depends on."""
+        told = json.dumps(system.config.settings.model_dump(mode="json"), sort_keys=True)
+        config, templates = hashlib.sha256(told.encode()).hexdigest(), prompts.digest()
+        weights = {name: files.manifest.digest for name, files in system.files.items()}
+
+        def tell(event: RunStarted) -> Versions:
+            used = {*event.members, *([event.judge] if event.judge else [])}
+            engines = {
+                name: EngineVersion(self._pool[name].facts.version, weights.get(name))
+                for name in sorted(used & set(self._pool))
+            }
+            return Versions(__version__, engines, templates, config)
+
+        return tell
 
     def _remembering(self, listener: PhaseListener) -> PhaseListener:
         """Wrap a listener: starts are timed, and the next ones told how long they usually take."""
@@ -250,7 +289,7 @@ def _differences(before: System, after: System, swapped: Collection[str]) -> tup
         elif before.presets[name] != after.presets[name]:
             changed = _changed_keys(before.presets[name], after.presets[name])
             lines.append(f"preset {name}: {', '.join(changed)} changed")
-    for part in ("server", "limits"):
+    for part in ("server", "limits", "traces", "telemetry"):
         if getattr(before.config.settings, part) != getattr(after.config.settings, part):
             lines.append(f"{part}: changed, takes effect when serve is started again")
     lines += [f"note: {note}" for note in after.notes if note not in before.notes]
@@ -291,20 +330,26 @@ async def open_runtime(
         server: Start of the engines' command line, None for vLLM's.
 
     Raises:
-        FusionError: a preset, weights or a plan that cannot be had; nothing is left behind.
+        FusionError: a preset, weights or a plan that cannot be had, or traces that are required;
+            nothing is left behind.
     """
     hardware = detect()
     system = await asyncio.to_thread(compose, config, presets, (), hardware, sim=sim)
     asyncio.get_running_loop().set_exception_handler(_ignore_late_wakeup)
-    with run_directory() as run:
-        places = Places(run=run, cache=cache_dir(), logs=cache_dir() / "logs")
-        builder = _Builder(places, server, sim)
-        engines = {name: builder.build(system, name) for name in system.models}
-        async with EnginePool(
-            engines,
-            system.devices,
-            groups=system.groups,
-            limits=system.limits,
-            keep_alive=system.keep_alive,
-        ) as pool:
-            yield Runtime(system, builder, pool, presets, hardware)
+    async with open_traces(config.settings.traces, config.traces_dir) as traces:
+        with run_directory() as run:
+            places = Places(run=run, cache=cache_dir(), logs=cache_dir() / "logs")
+            builder = _Builder(places, server, sim)
+            engines = {name: builder.build(system, name) for name in system.models}
+            async with EnginePool(
+                engines,
+                system.devices,
+                groups=system.groups,
+                limits=system.limits,
+                keep_alive=system.keep_alive,
+            ) as pool:
+                runtime = Runtime(system, builder, pool, presets, hardware, traces)
+                try:
+                    yield runtime
+                finally:
+                    await runtime.telemetry.close()

@@ -18,7 +18,7 @@ from localfusion.placement import (
     Slot,
     plan,
 )
-from localfusion.weights import find_status, read_facts, resolve
+from localfusion.weights import ModelFiles, find_status, read_facts, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class System:
 
     Attributes:
         presets: Without the models that are gone, with the judges that the plan chose.
-        weights: Verified folders of the models that run here.
+        files: Verified weights of the models that run here.
         plan: None when every engine is simulated.
         notes: What a user should know: models lost or replaced, compromises of the plan.
     """
@@ -35,9 +35,14 @@ class System:
     config: Config
     presets: Mapping[str, Preset]
     models: tuple[str, ...]
-    weights: Mapping[str, Path]
+    files: Mapping[str, ModelFiles]
     plan: Plan | None
     notes: tuple[str, ...]
+
+    @property
+    def weights(self) -> Mapping[str, Path]:
+        """Folders of ``files``."""
+        return {name: files.path for name, files in self.files.items()}
 
     @property
     def slots(self) -> Mapping[str, Slot]:
@@ -94,7 +99,7 @@ def compose(
     notes = (*notes, *_kinship(config, presets))
     if sim:
         return System(config, presets, models, {}, None, notes)
-    weights = _verified(config, models)
+    files = _verified(config, models)
     plan = make_plan(config, wanted, hardware)
     for name, judge in plan.judges.items():
         presets[name] = presets[name].model_copy(update={"judge": judge}).with_warning(REPLACED)
@@ -105,7 +110,7 @@ def compose(
             presets[name] = preset.model_copy(update={"prefill": False})
     order = [slot.model for slot in plan.slots]
     models = (*order, *(name for name in models if name not in order))
-    return System(config, presets, models, weights, plan, (*notes, *plan.notes))
+    return System(config, presets, models, files, plan, (*notes, *plan.notes))
 
 
 def _missing(config: Config, names: Iterable[str]) -> dict[str, str]:
@@ -139,9 +144,9 @@ def _kinship(config: Config, presets: Mapping[str, Preset]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _verified(config: Config, names: Iterable[str]) -> dict[str, Path]:
+def _verified(config: Config, names: Iterable[str]) -> dict[str, ModelFiles]:
     models = config.settings.models
-    return {name: resolve(config, name).path for name in names if models[name].engine == "vllm"}
+    return {name: resolve(config, name) for name in names if models[name].engine == "vllm"}
 
 
 def default_preset(config: Config, hardware: Hardware) -> str:

@@ -193,6 +193,21 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from; nothing but its trace depends on it.
+
+    Attributes:
+        request_id: The client's own or the server's, None where no server was asked.
+        key: Name of the key that it came with; empty: none.
+        ignored: Fields that it had and that nobody documents.
+    """
+
+    request_id: str | None = None
+    key: str = ""
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What a client asks.
 
@@ -208,6 +223,8 @@ class Request:
         alone: The judge answers alone, for this reason.
         may_fuse: The judge decides whether the panel is asked, as it decides on calls of functions.
         raw: As in ``Prompt``; of single models alone.
+        instruction: What the judge is told at the end, in place of our words; of replays alone.
+        recorded: A panel that has answered before; nobody of it is asked again.
     """
 
     model: str
@@ -222,6 +239,9 @@ class Request:
     alone: str | None = None
     may_fuse: bool = False
     raw: str | None = None
+    origin: Origin = Origin()
+    instruction: str | None = None
+    recorded: "Recorded | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +310,21 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """A panel that has answered before, in place of one that is asked.
+
+    Attributes:
+        trace: Id of the run in which it did.
+        settings: The preset's, as the run that reads the panel again is to have them.
+        candidates: In the order in which they come; their indices count from 0 without gaps.
+    """
+
+    trace: str
+    settings: Mapping[str, object]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StageTiming:
     """What one stage of a run took: wall seconds and the tokens of all its calls.
 
@@ -354,6 +389,7 @@ class Answer:
         seed: Of the request, or drawn; with it the run can be repeated.
         tool_calls: Functions that the client is to call, instead of or beside the text.
         logprobs: Of the text's tokens, where they were asked for.
+        trace_id: Of its trace, which is on disk then; None: that is not certain.
     """
 
     run_id: str
@@ -377,6 +413,7 @@ class Answer:
     seed: int = 0
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    trace_id: str | None = None
 
     @property
     def lost(self) -> tuple[Candidate, ...]:

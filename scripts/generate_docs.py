@@ -1,4 +1,4 @@
-"""Write docs/models-yaml.md and the tables of docs/http.md from docstrings; of conformance.md too.
+"""Write docs/models-yaml.md and the tables of docs/http.md, conformance.md and metrics.md.
 
 ``--check`` only compares.
 """
@@ -25,19 +25,25 @@ from localfusion.config import (
     Section,
     ServerSettings,
     Settings,
+    TelemetrySettings,
+    TraceSettings,
     WheelsSource,
 )
 from localfusion.server.completions import CompletionsBody
 from localfusion.server.fields import ChatBody
 from localfusion.server.forms import FusionOptions, MemberOptions
 from localfusion.server.messages_fields import MessagesBody
+from localfusion.server.replay import ExplainBody, ReplayBody
 from localfusion.server.responses_fields import ResponsesBody
 from localfusion.server.turns import ChatMessage
+from localfusion.telemetry.engines import SERIES
+from localfusion.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "models-yaml.md"
 HTTP_PAGE = DOCS / "http.md"
 CONFORMANCE_PAGE = DOCS / "conformance.md"
+METRICS_PAGE = DOCS / "metrics.md"
 EXPECTED = Path(__file__).parent / "conformances" / "expected.toml"
 BODIES: dict[str, type[BaseModel]] = {
     kind.__name__: kind
@@ -49,6 +55,8 @@ BODIES: dict[str, type[BaseModel]] = {
         ResponsesBody,
         MessagesBody,
         CompletionsBody,
+        ReplayBody,
+        ExplainBody,
     )
 }
 _MARKED = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
@@ -57,6 +65,8 @@ SECTIONS: dict[str, type[Section]] = {
     "default_preset": DefaultPreset,
     "server": ServerSettings,
     "limits": Limits,
+    "traces": TraceSettings,
+    "telemetry": TelemetrySettings,
     "rates": Rates,
     "models.NAME": ModelSpec,
     "models.NAME.source, a folder": PathSource,
@@ -114,6 +124,16 @@ def render_conformance(page: str) -> str:
     return _MARKED.sub(lambda _: f"<!-- table: expected -->\n{table}\n<!-- end -->", page)
 
 
+def render_metrics(page: str) -> str:
+    """Return the page with the table of series anew."""
+    rows = [
+        f"| `{s.name}` | {s.kind} | {', '.join(s.labels) or 'none'} | {s.meaning} |"
+        for s in (*Metrics().series, *SERIES)
+    ]
+    table = "\n".join(["| series | kind | labels | meaning |", "|---|---|---|---|", *rows])
+    return _MARKED.sub(lambda _: f"<!-- table: series -->\n{table}\n<!-- end -->", page)
+
+
 def _table(title: str, section: type[Section]) -> str:
     return "\n".join([f"## {title}", "", *_rows(section), ""])
 
@@ -169,6 +189,7 @@ def main() -> int:
         PAGE: render(),
         HTTP_PAGE: render_http(HTTP_PAGE.read_text(encoding="utf-8")),
         CONFORMANCE_PAGE: render_conformance(CONFORMANCE_PAGE.read_text(encoding="utf-8")),
+        METRICS_PAGE: render_metrics(METRICS_PAGE.read_text(encoding="utf-8")),
     }
     for page, text in pages.items():
         if "--check" not in sys.argv[1:]:

@@ -23,6 +23,12 @@ async def test_every_event_of_a_run_comes_back_as_it_was(fusion: FusionFactory) 
     assert [wire.decode(json.loads(text)) for text in sent] == events
 
 
+async def test_text_of_an_event_is_its_object(fusion: FusionFactory) -> None:
+    events = await events_of(fusion(a=SimEngine("8"), b=SimEngine(""), c=SimEngine("\n\u20ac")))
+
+    assert [json.loads(wire.dump(event)) for event in events] == [wire.encode(e) for e in events]
+
+
 async def test_names_are_the_hosted_ones(fusion: FusionFactory) -> None:
     events = await events_of(fusion(a=SimEngine("8"), b=SimEngine("9")))
 

@@ -31,6 +31,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return virtual seconds since the loop was made."""
         return self._now
 
+    def skip(self, seconds: float) -> None:
+        """Let time pass in which nothing is done, as code that blocks the loop would."""
+        self._now += seconds
+
     def jump(self) -> None:
         """Set the clock to the next timer's own time, which is free of rounding."""
         timers = self._scheduled  # type: ignore[attr-defined]  # no public way to the next timer

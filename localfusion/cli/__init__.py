@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from localfusion import __version__
-from localfusion.cli import ask, doctor, engines, keys, logs, mcp, models, plan, serve
+from localfusion.cli import (
+    ask,
+    doctor,
+    engines,
+    keys,
+    logs,
+    mcp,
+    models,
+    plan,
+    replay,
+    serve,
+    traces,
+)
 from localfusion.errors import FusionError
 
 app = typer.Typer(
@@ -31,6 +43,9 @@ app.command("unload")(engines.unload)
 app.command("reload")(engines.reload)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(traces.app, name="traces")
+app.command("replay")(replay.replay)
+app.command("explain")(replay.explain)
 
 
 def _print_version(wanted: bool) -> None:

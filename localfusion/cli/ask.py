@@ -96,7 +96,10 @@ async def _ask(
     async with open_runtime(loaded, [request.model] if request.model else []) as runtime:
         await runtime.start(PhaseLines())
         request = replace(request, model=runtime.fusion.default_preset)
-        return await _show(runtime.fusion, request, lines)
+        answer = await runtime.traces.named(await _show(runtime.fusion, request, lines))
+        for note in runtime.traces.notes:
+            lines.note(note)
+        return answer
 
 
 async def _show(fusion: Fusion | RemoteFusion, request: Request, lines: RunLines) -> Answer:

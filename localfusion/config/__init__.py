@@ -23,7 +23,9 @@ from localfusion.config.settings import (
     Rates,
     ServerSettings,
     Settings,
+    TraceSettings,
 )
+from localfusion.config.telemetry import TelemetrySettings
 from localfusion.document import nearest
 
 __all__ = [
@@ -48,6 +50,8 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "Source",
+    "TelemetrySettings",
+    "TraceSettings",
     "WheelsSource",
     "cache_dir",
     "find_file",

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 from localfusion.config.models import SOURCE_KINDS, CatalogueFacts, ModelSpec
 from localfusion.config.presets import Member, Preset
 from localfusion.config.section import Section
-from localfusion.config.settings import DefaultPreset, Limits, ServerSettings, Settings
+from localfusion.config.settings import (
+    DefaultPreset,
+    Limits,
+    ServerSettings,
+    Settings,
+    TraceSettings,
+)
+from localfusion.config.telemetry import TelemetrySettings
 from localfusion.document import Document
 from localfusion.errors import ConfigError
 
@@ -51,6 +58,11 @@ class Config:
     def local_key_file(self) -> Path:
         """Where a running server leaves a key for this user's own commands."""
         return state_dir() / f"server-{self.settings.server.port}.key"
+
+    @property
+    def traces_dir(self) -> Path:
+        """Where traces are kept."""
+        return state_dir() / "traces"
 
     @property
     def tls(self) -> tuple[Path, Path] | None:
@@ -146,6 +158,8 @@ _SECTIONS: dict[tuple[str | int, ...], type[Section]] = {
     ("default_preset",): DefaultPreset,
     ("server",): ServerSettings,
     ("limits",): Limits,
+    ("traces",): TraceSettings,
+    ("telemetry",): TelemetrySettings,
     ("models", "*"): ModelSpec,
     ("models", "*", "facts"): CatalogueFacts,
     ("presets", "*"): Preset,

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from localfusion.config.models import ModelSpec
 from localfusion.config.presets import Preset
 from localfusion.config.section import Name, Seconds, Section
+from localfusion.config.telemetry import TelemetrySettings
 from localfusion.document import misplaced, nearest
 
 SLUG_PREFIX = "localfusion/"
@@ -45,7 +46,10 @@ class ServerSettings(Section):
     tls_key: Path | None = None
     """Its private key in PEM."""
     access_log: bool = False
-    """A line of JSON on stderr for each request: time, id, key's name, route, status, ms."""
+    """A line of JSON on stderr for each request: time, id, run, key's name, route, status, reason,
+    ms."""
+    log_format: Literal["text", "json"] = "text"
+    """Of what stands on stderr; ``json``: an object a line, with time, level and request id."""
     port: int = Field(default=8000, ge=1, le=65_535)
     """One that nothing else listens on."""
     keepalive: Seconds = 10.0
@@ -116,6 +120,21 @@ class Rates(Section):
     """Of a kilowatt-hour, on top, where the machine tells its energy."""
 
 
+class TraceSettings(Section):
+    content: Literal["none", "hash", "full"] = "full"
+    """What traces keep of texts: ``none``; ``hash``: digests, by which equal texts are found and
+    short ones can be guessed; ``full``."""
+    required: bool = False
+    """Refuse runs with 503 while no trace can be written; else answers go on without."""
+    durability: Literal["process", "power"] = "process"
+    """What a trace survives once it is acknowledged: the death of the process, or a power cut
+    too, which costs a disk write for each answer."""
+    max_days: float = Field(default=30, gt=0, le=36_500)
+    """Older traces are deleted."""
+    max_bytes: int = Field(default=10 << 30, ge=1 << 20, le=1 << 50)
+    """The oldest traces are deleted when all together are larger."""
+
+
 class DefaultPreset(Section):
     gpu: str
     """On a machine where an NVIDIA driver answers."""
@@ -139,6 +158,10 @@ class Settings(Section):
     """The HTTP server."""
     limits: Limits = Limits()
     """What one client may ask for."""
+    traces: TraceSettings = TraceSettings()
+    """What is kept of every run, and for how long."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """Who outside is told of runs."""
     rates: Rates | None = None
     """What the machine's work costs; None: answers tell no money."""
     aliases: dict[Alias, Name] = Field(default={}, max_length=1000)

@@ -86,6 +86,7 @@ class EngineStatus:
         phase: Where it is; ``detail`` says why, when it cannot answer.
         seconds: Since it entered that phase.
         restarts: Starts after a death, since the gateway began.
+        start_seconds: What its last start took, until it had generated a token; None before.
         in_flight: Calls of ours that have not ended.
         pid: Its process, which leads its process group; None in other machines and in process.
         log: Its last lines, when it is broken.
@@ -96,6 +97,7 @@ class EngineStatus:
     seconds: float
     detail: str = ""
     restarts: int = 0
+    start_seconds: float | None = None
     in_flight: int = 0
     pid: int | None = None
     log: tuple[str, ...] = ()

@@ -259,12 +259,16 @@ class SimEngine:
             delay=self._delay,
             stalls_at=failure.at_token if failure and failure.kind == "stall" else None,
         )
+        told = 0
         with self._serving(sequence):
-            for index in range(reply.wanted):
-                await self._fail(failure, index)
+            for made in range(1, reply.wanted + 1):
+                await self._fail(failure, made - 1)
                 await sequence.advance()
-                if index < len(reply.tokens):
-                    yield reply.delta(index)
+                # As vLLM's stream_interval: the first at once, and what is left at the end.
+                if made == 1 or made - told >= prompt.interval or made == reply.wanted:
+                    for piece in reply.pieces(told, made):
+                        yield piece
+                    told = made
             await self._fail(failure, reply.wanted)
         usage = Usage(
             prompt_tokens=len(tokens),

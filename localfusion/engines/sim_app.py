@@ -175,6 +175,7 @@ def _read_prompt(body: Mapping[str, Any]) -> Prompt:
         logprobs=body.get("top_logprobs", 0) if body.get("logprobs") else None,
         effort=_read_effort(body),
         tools=_read_tools(body),
+        interval=body.get("stream_interval", 1),
     )
 
 

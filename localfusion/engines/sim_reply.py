@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from localfusion.engines.openai_wire import NEVER
@@ -70,25 +70,34 @@ class SimReply:
     def wanted(self) -> int:
         return max(1, len(self.tokens))
 
-    def delta(self, index: int) -> Delta:
-        token = self.tokens[index]
-        if index < self.reasoning_tokens:
-            return Delta(reasoning=token, logprobs=self._logprobs(index))
-        if self.call is None:
-            return Delta(text=token, logprobs=self._logprobs(index))
-        if index > self.reasoning_tokens:
-            return Delta(tool_calls=(ToolCallDelta(0, arguments=token),))
-        return Delta(tool_calls=(ToolCallDelta(0, f"call-{self.call}", self.call, token),))
+    def pieces(self, start: int, end: int) -> Iterator[Delta]:
+        """Join the tokens from one place to another; thoughts and words stay apart."""
+        for first, last in ((start, self.reasoning_tokens), (self.reasoning_tokens, end)):
+            first, last = max(first, start), min(last, end)
+            if tokens := "".join(self.tokens[first:last]):
+                yield self._piece(first, last, tokens)
 
-    def _logprobs(self, index: int) -> tuple[TokenLogprob, ...]:
-        if self.logprobs is None:
-            return ()
+    def _piece(self, first: int, last: int, tokens: str) -> Delta:
+        if first >= self.reasoning_tokens and self.call is not None:
+            if first > self.reasoning_tokens:
+                return Delta(tool_calls=(ToolCallDelta(0, arguments=tokens),))
+            return Delta(tool_calls=(ToolCallDelta(0, f"call-{self.call}", self.call, tokens),))
+        logprobs = (
+            tuple(self._logprob(place) for place in range(first, last))
+            if self.logprobs is not None
+            else ()
+        )
+        if first < self.reasoning_tokens:
+            return Delta(reasoning=tokens, logprobs=logprobs)
+        return Delta(text=tokens, logprobs=logprobs)
+
+    def _logprob(self, index: int) -> TokenLogprob:
         said = self.tokens[index]
         verdict = self.verdict if index == self.reasoning_tokens else None
         likeliest = sorted((verdict or {said: 1.0}).items(), key=lambda entry: -entry[1])
         top = [TokenLogprob(token, _log(probability)) for token, probability in likeliest]
         logprob = next((place.logprob for place in top if place.token == said), NEVER)
-        return (TokenLogprob(said, logprob, tuple(top[: self.logprobs])),)
+        return TokenLogprob(said, logprob, tuple(top[: self.logprobs]))
 
 
 def _log(probability: float) -> float:

@@ -78,7 +78,7 @@ class SupervisedEngine:
         self._since = self._clock()
         self._log: tuple[str, ...] = ()
         self._restarts = 0
-        self._start_seconds = RETRY_AFTER
+        self._start_seconds: float | None = None
         self._in_flight = 0
         self._changed = asyncio.Event()
         self._is_idle = asyncio.Event()
@@ -110,6 +110,7 @@ class SupervisedEngine:
             self._clock() - self._since,
             detail=self._detail,
             restarts=self._restarts,
+            start_seconds=self._start_seconds,
             in_flight=self._in_flight,
             pid=self._engine.pid,
             log=self._log,
@@ -151,6 +152,7 @@ class SupervisedEngine:
 
     def _refusal(self) -> EngineUnavailableError:
         why = f": {self._detail}" if self._detail else ""
+        usual = self._start_seconds or RETRY_AFTER
         match self._phase:
             case "broken":
                 return EngineUnavailableError(f"{self.name} is broken{why}; see localfusion ps")
@@ -159,13 +161,13 @@ class SupervisedEngine:
             case "stopped" | "failed":
                 return EngineUnavailableError(f"{self.name} is stopped{why}; load it first")
             case "ready":
-                why, due = " (it has just died)", self._start_seconds
+                why, due = " (it has just died)", usual
             case "restarting":
-                due = max(0.0, self._breaker.due - self._clock()) + self._start_seconds
+                due = max(0.0, self._breaker.due - self._clock()) + usual
             case (
                 "waiting" | "launching" | "loading" | "sizing" | "graphs" | "listening" | "checking"
             ):
-                why, due = f" ({self._phase})", self._start_seconds - self.status.seconds
+                why, due = f" ({self._phase})", usual - self.status.seconds
             case _:
                 assert_never(self._phase)
         return EngineUnavailableError(

@@ -76,7 +76,8 @@ class Answering:
 
     async def emit(self, event: Event) -> None:
         """Stamp an event with the run and its time, and pass it on."""
-        await self.sink(replace(event, run_id=self.run_id, at=self.calls.now))
+        event.stamp(self.run_id, self.calls.now)
+        await self.sink(event)
 
     async def checked(self, index: int, check: Check) -> None:
         """Note what came of running a candidate's answer."""
@@ -112,8 +113,9 @@ class Answering:
         self._model, self._wholeness = model, wholeness
 
         async def tell(delta: Delta) -> bool:
-            text = delta.text if inline is None else inline.feed(delta.text)
-            await self._say(replace(delta, text=text))
+            if inline is not None:
+                delta = replace(delta, text=inline.feed(delta.text))
+            await self._say(delta)
             is_cut = inline is not None and inline.is_cut
             return not is_cut and (most is None or len(self._text) < most)
 

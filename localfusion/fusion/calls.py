@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from localfusion.engines.base import Engine
 from localfusion.errors import ASLEEP, EngineError, EngineTimeoutError, EngineUnavailableError
+from localfusion.events import CallStarted, Record
 from localfusion.fusion.ledger import Ledger
 from localfusion.types import (
     Delta,
@@ -37,9 +38,11 @@ class Reading:
     """A call's output while it streams.
 
     Attributes:
+        stage: What the call is for; ``Calls.noted`` sets it.
         began: When the call was made, and ``first`` when its first token came, by the run's clock.
     """
 
+    stage: Stage = "prefill"
     began: float = 0.0
     first: float | None = None
     finish_reason: FinishReason = "stop"
@@ -82,6 +85,7 @@ class Calls:
 
     Attributes:
         panel_interval: Tokens of a piece of a candidate, and ``answer_interval`` of the answer.
+        record: Tells observers of every call.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Calls:
         self.deadline = deadline
         self.panel_interval = 1 if watches == "panel" else INTERVAL
         self.answer_interval = INTERVAL if watches == "nothing" else 1
+        self.record: Callable[[Record], None] = lambda _: None
 
     @property
     def now(self) -> float:
@@ -119,8 +124,7 @@ class Calls:
 
     def seed(self, stage: str, place: int = 0) -> int:
         """Derive the seed of one call, 31 bits."""
-        key = f"{self._seed}/{stage}/{place}".encode()
-        return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") >> 1
+        return derive_seed(self._seed, stage, place)
 
     def capped(
         self, model: str, sampling: SamplingParams, count: int | None, default: int | None
@@ -144,9 +148,12 @@ class Calls:
             self._counted[key] = await count_tokens(self.engines[model], messages, tools)
         return self._counted[key]
 
-    async def stream(self, model: str, prompt: Prompt) -> AsyncGenerator[Delta, None]:
+    async def stream(
+        self, model: str, prompt: Prompt, stage: Stage = "panel"
+    ) -> AsyncGenerator[Delta, None]:
         """Stream a call; its time is noted however it ends, closing aborts it."""
         began = self.now
+        self.record(CallStarted(stage=stage, model=model, prompt=prompt))
         try:
             async with aclosing(self.engines[model].generate(prompt)) as deltas:
                 async for delta in deltas:
@@ -180,7 +187,7 @@ class Calls:
         with self.deadline_of(model):
             async with (
                 asyncio.timeout_at(self.at(self.deadline)),
-                aclosing(deltas or self.stream(model, prompt)) as stream,
+                aclosing(deltas or self.stream(model, prompt, reading.stage)) as stream,
             ):
                 async for delta in stream:
                     reading.add(delta, self.now)
@@ -214,6 +221,7 @@ class Calls:
             before: What the wait for its first token is called; None: as the stage.
         """
         began = self.now
+        reading.stage = stage
         try:
             yield
         finally:
@@ -231,6 +239,12 @@ class Calls:
         read = await self.count(model, prompt.messages, prompt.tools)
         reading.usage = Usage(read or 0, reading.pieces, calls=1)
         reading.finish_reason = "length"
+
+
+def derive_seed(seed: int, stage: str, place: int = 0) -> int:
+    """Derive the seed of one call of a run from the run's, 31 bits."""
+    key = f"{seed}/{stage}/{place}".encode()
+    return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") >> 1
 
 
 async def count_tokens(

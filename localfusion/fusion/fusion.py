@@ -3,8 +3,16 @@
 import asyncio
 import secrets
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -19,25 +27,36 @@ from localfusion.errors import (
     ModelNotFoundError,
     RequestError,
 )
-from localfusion.events import Event, RunCompleted, RunFailed, RunStarted
+from localfusion.events import (
+    Event,
+    Record,
+    RunAborted,
+    RunCompleted,
+    RunFailed,
+    RunRequested,
+    RunStarted,
+)
 from localfusion.fusion.answering import Answering, Joules
 from localfusion.fusion.calls import MIN_ROOM, Calls, count_tokens
 from localfusion.fusion.changes import changed, check_policy, single
 from localfusion.fusion.judge.pace import JudgePace
 from localfusion.fusion.policies import answer_to, members_of
+from localfusion.fusion.recorded import judges_of, preset_of
 from localfusion.fusion.run import Run
 from localfusion.fusion.schema import Form
 from localfusion.fusion.turns import as_text
 from localfusion.types import Answer, Message, Request, Stage, Tools
 
 EVENT_BUFFER = 1024
-"""Events that may wait for a slow reader; then the run waits too, and memory stays flat."""
+"""Events of a stream that may wait for a slow reader; then the run waits too."""
 
 JUDGE_STAGES: tuple[Stage, ...] = ("verdict", "analysis", "synthesis")
 
 HOSTED_SLUG, HOSTED_FAST_SLUG = "openrouter/fusion", "openrouter/fusion-flash"
 
 Observer = Callable[[Event], None]
+Sink = Callable[[Event], Awaitable[None]]
+"""Takes the events of one run."""
 Lease = Callable[[Sequence[str]], AbstractAsyncContextManager[Mapping[str, Engine]]]
 """Gives a run its engines for as long as it goes; a name occurs as often as it may be called at
 once. Raises before anything else what admission refuses."""
@@ -55,7 +74,7 @@ class Fusion:
         engines: By the names that presets use.
         presets: By name.
         default_preset: Used for the hosted service's slug.
-        observers: Each is called with every event of every run; must not block.
+        observers: Each is called with every event and record of every run; must not block.
         lease: Where each run gets its engines from; None: ``engines`` themselves.
         rates: What the engines' work costs.
         aliases: Other names of models and presets.
@@ -88,6 +107,7 @@ class Fusion:
         self.aliases = aliases
         self._joules = joules
         self._paces: dict[str, JudgePace] = {}
+        self._singles: dict[str, Preset] = {}
 
     def resolve(self, name: str) -> tuple[str, Preset]:
         """Find the preset behind a request's model name; a model becomes a preset of itself.
@@ -103,7 +123,10 @@ class Fusion:
             wanted = "fast" if "fast" in self.presets else self.default_preset
         if wanted in self.presets:
             return wanted, self.presets[wanted]
-        return wanted, Preset(policy="single", panel=(Member(model=self.model(name)),))
+        model = self.model(name)
+        if model not in self._singles:
+            self._singles[model] = Preset(policy="single", panel=(Member(model=model),))
+        return wanted, self._singles[model]
 
     def model(self, name: str, *, param: str = "model") -> str:
         """Find the model behind a name or an alias.
@@ -166,19 +189,13 @@ class Fusion:
         Raises:
             FusionError: what made the run impossible or ended it.
         """
-        async with aclosing(self.stream(request)) as events:
-            async for event in events:
-                match event:
-                    case RunCompleted(answer=answer):
-                        return answer
-                    case RunFailed(error=error):
-                        raise error
-        raise AssertionError("a run ends with RunCompleted or RunFailed")
+        return await self.run(request, _ignore)
 
-    async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
-        """Run a request and yield its events, in the order that ``localfusion.events`` promises.
+    async def run(self, request: Request, sink: Sink) -> Answer:
+        """Run a request and hand its events to ``sink`` as they happen.
 
-        Closing the generator cancels every engine call of the run.
+        They come in the order that ``localfusion.events`` promises; the run waits for the sink.
+        Cancelling cancels every engine call of the run.
 
         Raises:
             RequestError: before the first event, when nothing can be asked: an unknown model, no
@@ -186,41 +203,85 @@ class Fusion:
                 the judge.
             EngineUnavailableError: likewise, while engines start or when no member lives.
             OverloadedError: likewise, while engines have as many calls as they may have.
+            FusionError: what ended the run, after the sink had it as RunFailed.
         """
-        name, preset = self.resolve(request.model)
-        preset = changed(preset, self._named(request.changes))
-        if request.alone is not None:
-            preset = single(preset)
+        name, preset = self._asked(request)
         if not request.messages and request.raw is None:
             raise RequestError("messages is empty; send at least one message", param="messages")
-        async with (
-            self._lease(_calls_at_once(preset)) as engines,
-            aclosing(self._run(name, preset, request, engines)) as events,
-        ):
-            async for event in events:
+        wanted = judges_of(preset, self.engines) if request.recorded else _calls_at_once(preset)
+        async with self._lease(wanted) as engines:
+            return await self._run(name, preset, request, engines, sink)
+
+    def _asked(self, request: Request) -> tuple[str, Preset]:
+        if request.recorded is not None:
+            return request.model, preset_of(request.recorded, self.model)
+        name, preset = self.resolve(request.model)
+        preset = changed(preset, self._named(request.changes))
+        return name, preset if request.alone is None else single(preset)
+
+    async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
+        """Run a request and yield its events; a slow reader does not hold the run up at once.
+
+        Closing the generator cancels the run.
+
+        Raises:
+            FusionError: what ``run`` raises before the first event.
+        """
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        room = asyncio.Semaphore(EVENT_BUFFER)
+
+        async def put(event: Event) -> None:
+            await room.acquire()
+            events.put_nowait(event)
+
+        # A generator may not yield inside a TaskGroup (PEP 789): this task alone is owned by hand.
+        task = asyncio.create_task(self.run(request, put))  # noqa: TID251
+        task.add_done_callback(lambda _: events.put_nowait(None))
+        event: Event | None = None
+        try:
+            while (following := await events.get()) is not None:
+                event = following
+                room.release()
                 yield event
+            if not isinstance(event, RunFailed):
+                await task  # what refused the run, or an error that is not ours, surfaces here
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _run(
-        self, name: str, preset: Preset, request: Request, engines: Mapping[str, Engine]
-    ) -> AsyncGenerator[Event, None]:
-        counts = await _count(preset, request, engines)
+        self,
+        name: str,
+        preset: Preset,
+        request: Request,
+        engines: Mapping[str, Engine],
+        sink: Sink,
+    ) -> Answer:
+        # A recorded panel's engines may be anywhere, or nowhere.
+        counts = await _count(single(preset) if request.recorded else preset, request, engines)
         seed = request.sampling.seed
         if seed is None:
             seed = secrets.randbits(31)
             request = replace(request, sampling=replace(request.sampling, seed=seed))
 
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
-        room = asyncio.Semaphore(EVENT_BUFFER)
+        run_id = uuid.uuid4().hex
+        calls = Calls(engines, counts, seed, preset.deadline, request.watches)
 
-        async def emit(event: Event) -> None:
-            await room.acquire()
+        def observed(event: Event) -> None:
             for observer in self._observers:
                 observer(event)
-            events.put_nowait(event)
 
-        calls = Calls(engines, counts, seed, preset.deadline, request.watches)
+        async def emit(event: Event) -> None:
+            observed(event)
+            await sink(event)
+
+        def record(event: Record) -> None:
+            event.stamp(run_id, calls.now)
+            observed(event)
+
+        calls.record = record
         answering = Answering(
-            uuid.uuid4().hex,
+            run_id,
             name,
             preset.policy,
             seed,
@@ -230,19 +291,13 @@ class Fusion:
             joules=self._joules,
             form=Form(request.schema),
         )
-        pace = self._paces.setdefault(name, JudgePace())
-        run = Run(request, preset, calls, answering, pace)
-        # A generator may not yield inside a TaskGroup (PEP 789): this task alone is owned by hand.
-        task = asyncio.create_task(_drive(run, answering, pace))  # noqa: TID251
-        task.add_done_callback(lambda _: events.put_nowait(None))
-        try:
-            while (event := await events.get()) is not None:
-                room.release()
-                yield event
-            await task  # an error that is not ours surfaces here
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+        # A replay may have another judge: what it takes says nothing of the preset.
+        pace = JudgePace() if request.recorded else self._paces.setdefault(name, JudgePace())
+        return await _drive(Run(request, preset, calls, answering, pace), answering, pace, record)
+
+
+async def _ignore(event: Event) -> None:
+    """Take the events of a run that nobody watches."""
 
 
 def _calls_at_once(preset: Preset) -> list[str]:
@@ -271,8 +326,11 @@ async def _try_count(
 
 async def _each(models: Iterable[str], count: Callable[[str], _Counting]) -> dict[str, _Count]:
     """Count for all models at once; a failure is told, for raised here it would come as a group."""
+    first, *others = models
+    if not others:
+        return {first: await count(first)}
     async with asyncio.TaskGroup() as group:
-        tasks = {model: group.create_task(count(model)) for model in models}
+        tasks = {model: group.create_task(count(model)) for model in (first, *others)}
     return {model: task.result() for model, task in tasks.items()}
 
 
@@ -305,22 +363,30 @@ async def _count(preset: Preset, request: Request, engines: Mapping[str, Engine]
     return counts
 
 
-async def _drive(run: Run, answering: Answering, pace: JudgePace) -> None:
+async def _drive(
+    run: Run, answering: Answering, pace: JudgePace, record: Callable[[Record], None]
+) -> Answer:
     preset = run.preset
     judge = None if preset.policy == "single" else preset.judge
-    await answering.emit(
-        RunStarted(
-            preset=answering.preset_name,
-            policy=preset.policy,
-            members=members_of(preset),
-            judge=judge,
-        )
+    started = RunStarted(
+        preset=answering.preset_name,
+        policy=preset.policy,
+        members=members_of(preset),
+        judge=judge,
+        replay_of=None if run.request.recorded is None else run.request.recorded.trace,
     )
     try:
+        await answering.emit(started)
+        record(RunRequested(request=run.request, settings=preset.model_dump(mode="json")))
         answer = await answer_to(run)
     except FusionError as error:
         await answering.emit(RunFailed(error=error))
-    else:
-        if answer.judging is not None and answer.exit is None and answer.status != "panel_only":
-            pace.note(sum(answer.stages[s].seconds for s in JUDGE_STAGES if s in answer.stages))
-        await answering.emit(RunCompleted(answer=answer))
+        raise
+    except BaseException as error:
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        record(RunAborted(reason="cancelled" if is_cancelled else "broken_off"))
+        raise
+    if answer.judging is not None and answer.exit is None and answer.status != "panel_only":
+        pace.note(sum(answer.stages[s].seconds for s in JUDGE_STAGES if s in answer.stages))
+    await answering.emit(RunCompleted(answer=answer))
+    return answer

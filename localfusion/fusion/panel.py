@@ -8,6 +8,7 @@ from typing import Literal
 
 from localfusion.errors import FusionError, QuorumError
 from localfusion.events import Event, PanelAdded, PanelCompleted, PanelDelta
+from localfusion.fusion.ledger import Ledger
 from localfusion.fusion.prompts import rescue
 from localfusion.types import NOT_NEEDED, Candidate, Delta, Prompt, Usage
 
@@ -85,6 +86,14 @@ class Panel:
     quorum_by: int | None = None
     last: int | None = None
     settled: bool = False
+
+    def account(self, ledger: Ledger) -> None:
+        """Note what it took, and who was waited for."""
+        usage = sum((candidate.usage for candidate in self.candidates), Usage())
+        ledger.stage("panel", self.seconds, usage)
+        enough = self.seconds if self.quorum_at is None else self.quorum_at
+        ledger.wait("panel", enough, self.last if self.quorum_by is None else self.quorum_by)
+        ledger.wait("grace", self.seconds - enough, self.last)
 
 
 async def ask_panel(calls: Sequence[Call], enough: Enough, stream: Stream, emit: Emit) -> Panel:

@@ -369,7 +369,7 @@ async def answer_to(run: Run) -> Answer:
     """
     tools, policy = run.request.tools, POLICIES[run.preset.policy]
     is_open = run.request.may_fuse or tools is not None
-    if not is_open or run.preset.policy == "single":
+    if not is_open or run.preset.policy == "single" or run.request.recorded is not None:
         return await policy(run, **run.preset.options)
     if tools is not None and tools.choice == "required":
         return await run.call_tools()

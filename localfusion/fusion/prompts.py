@@ -4,13 +4,15 @@ The judge's prompt is a conversation whose last user turn goes on: rules, drafts
 analysis and synthesis differ in the tail alone, and the prompt with k drafts is a text prefix of
 the one with k+1, so that what one call has read the next one finds in the engine's cache.
 
-Every part begins with a line break and ends with a letter: the tokenizers of current models put no
-token across such a seam (tests/real/test_policies.py).
+Every seam lies between the last letter of the nonce and the bracket that closes its mark: the
+tokenizers of current models put no token across it (tests/real/test_policies.py).
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from functools import cache
+from importlib.resources import files
 
 from jinja2 import PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -57,6 +59,14 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 def render(template: str, **values: object) -> str:
     return _environment().get_template(f"{template}.jinja").render(values)
+
+
+@cache
+def digest() -> str:
+    """Return the SHA-256 of all templates and sentences: with another one prompts are others."""
+    folder = files("localfusion.fusion") / "prompts"
+    parts = [f.read_text("utf-8") for f in sorted(folder.iterdir(), key=lambda f: f.name)]
+    return hashlib.sha256("\0".join([*parts, *PERTURBATIONS.values()]).encode()).hexdigest()
 
 
 def nonce_of(seed: int) -> str:

@@ -29,12 +29,13 @@ from localfusion.fusion.members import plan_calls
 from localfusion.fusion.opening import Opening
 from localfusion.fusion.panel import Call, Emit, Enough, Panel, Settled, ask_panel, never, nobody
 from localfusion.fusion.prompts import last_question
+from localfusion.fusion.recorded import recall, tell_panel
 from localfusion.fusion.routing import DEFAULT_RULES, Routing, Rules, route
 from localfusion.fusion.solo import NOT_CALLED, TOOL_TURN, Solo
 from localfusion.fusion.turns import as_text
 from localfusion.fusion.verify import alike, check_all
 from localfusion.judging import Analysis, Verdict
-from localfusion.types import Answer, Candidate, Exit, Request, Usage
+from localfusion.types import Answer, Candidate, Exit, Request
 
 T = TypeVar("T")
 
@@ -112,7 +113,9 @@ class Run:
         )
         order = Order(self.preset.order, [c.index for c in calls], self._calls.seed("order"))
         panel = await self._ask_panel(calls, enough, order, prefill=prefill)
-        self._note(panel)
+        if self.request.recorded is None:  # else nothing was spent, and nobody waited
+            panel.account(self._calls.ledger)
+        self.is_settled = panel.settled
         self._answering.candidates += panel.candidates
         self._seat.placed = tuple(candidate.index for candidate in order.placed)
         if not any(candidate.text.strip() for candidate in order.placed):
@@ -144,7 +147,7 @@ class Run:
             both_orders: Also in the reversed order; None: if the first is unclear and the preset
                 wants to know the agreement.
         """
-        verdict, failure = None, None
+        verdict, failure, code = None, None, None
         if both_orders is None:
             both_orders = None if self.preset.agreement else False
         try:
@@ -153,10 +156,9 @@ class Run:
             judging = self._seat.judging
             self._seat.judging = replace(judging, verdict=verdict, agreement=verdict.agreement)
         except FusionError as error:
-            failure = str(error)
-        await self._emit(
-            VerdictCompleted(judge=self._seat.judging.model, verdict=verdict, error=failure)
-        )
+            failure, code = str(error), judge_code(error)
+        model = self._seat.judging.model
+        await self._emit(VerdictCompleted(judge=model, verdict=verdict, error=failure, code=code))
         return verdict
 
     async def analyze(self, candidates: Sequence[Candidate]) -> Analysis | None:
@@ -172,8 +174,8 @@ class Run:
             self._answering.analysis = judge.named(lettered)
         except FusionError as error:
             failure, self._analysis_failure = str(error), judge_code(error)
-        analysis = self._answering.analysis
-        await self._emit(AnalysisCompleted(analysis=analysis, error=failure))
+        analysis, code = self._answering.analysis, self._analysis_failure
+        await self._emit(AnalysisCompleted(analysis=analysis, error=failure, code=code))
         return lettered
 
     async def synthesize(
@@ -199,7 +201,8 @@ class Run:
         for model in self._seat.judges:
             if failure is not None:
                 self._seat.replace_with(model)
-            await self._emit(SynthesisStarted(judge=model))
+            code = None if failure is None else judge_code(failure)
+            await self._emit(SynthesisStarted(judge=model, code=code))
             try:
                 return await self._write(candidates, notes, has_inline=has_inline)
             except FusionError as error:
@@ -354,19 +357,13 @@ class Run:
         stream = self._calls.stream if begun is None else begun.before(self._calls.stream)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(reader.run()) if reader is not None else None
-            panel = await ask_panel(calls, enough, stream, emit)
+            if (recorded := self.request.recorded) is None:
+                panel = await ask_panel(calls, enough, stream, emit)
+            else:
+                panel = await tell_panel(recall(recorded, self.preset, calls, enough), emit)
             if reading is not None:
                 reading.cancel()  # the judge itself goes on from what has been read
         return panel
-
-    def _note(self, panel: Panel) -> None:
-        ledger = self._calls.ledger
-        usage = sum((candidate.usage for candidate in panel.candidates), Usage())
-        ledger.stage("panel", panel.seconds, usage)
-        enough = panel.seconds if panel.quorum_at is None else panel.quorum_at
-        ledger.wait("panel", enough, panel.last if panel.quorum_by is None else panel.quorum_by)
-        ledger.wait("grace", panel.seconds - enough, panel.last)
-        self.is_settled = panel.settled
 
     async def _write(
         self, candidates: Sequence[Candidate], notes: str | None, *, has_inline: bool

@@ -62,7 +62,7 @@ class Solo:
             FusionError: it failed.
         """
         prompt = await self._prompt(model)
-        opening = Opening(model, prompt, self.calls.stream(model, prompt))
+        opening = Opening(model, prompt, self.calls.stream(model, prompt, "synthesis"))
         began = self.calls.now
         try:
             with self.calls.deadline_of(model):

@@ -9,6 +9,7 @@ from typing import cast
 from fastapi import Request
 from starlette.types import Scope
 
+from localfusion.server import pages
 from localfusion.server.envelope import (
     HostNotAllowedError,
     OriginNotAllowedError,
@@ -17,8 +18,9 @@ from localfusion.server.envelope import (
 )
 from localfusion.server.keys import LOCAL, KeyFile, digest_of
 
-OPEN_PATHS = frozenset({"/health", "/ready"})
-"""Answered without a key, for probes; ``/ready`` then says no more than its status."""
+OPEN_PATHS = frozenset({"/health", "/ready"}) | pages.PATHS
+"""Answered without a key: probes, to which ``/ready`` says no more than its status, and the page,
+which is the same for everybody."""
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 _ABSOLUTE_TARGET = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)

@@ -1,9 +1,8 @@
 """How many runs go at once, in all and for each key. The others wait: first come, first served."""
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -11,7 +10,8 @@ from localfusion.config import Limits
 from localfusion.errors import OverloadedError
 from localfusion.pace import Pace
 from localfusion.server.envelope import RateLimitedError, draining
-from localfusion.server.replays import Replays
+from localfusion.server.idempotency import KeptReplies
+from localfusion.traces import Traces
 
 
 @dataclass(slots=True, eq=False)
@@ -29,15 +29,26 @@ class Runs:
 
     A key at its own limit does not hold up those behind it.
 
+    Args:
+        limits: How many.
+        waited: Told the seconds that each waited for its place.
+        traces: Keep answers with idempotency keys across a restart.
+
     Attributes:
         aborted: Set when every run has to end now.
         replays: Answers for requests that are sent again with the same idempotency key.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        waited: Callable[[float], None] = lambda _: None,
+        traces: Traces | None = None,
+    ) -> None:
         self.aborted = asyncio.Event()
-        self.replays = Replays()
+        self.kept_replies = KeptReplies(traces)
         self._limits = limits
+        self._waited = waited
         self._running: Counter[str] = Counter()
         self._waiting: list[_Waiter] = []
         self._pace = Pace()
@@ -58,13 +69,21 @@ class Runs:
         """
         if is_draining:
             raise draining()
+        clock = asyncio.get_running_loop().time
+        came = clock()
         await self._enter(caller)
-        began = time.monotonic()
+        began = clock()
+        self._waited(began - came)
         try:
             yield
         finally:
-            self._pace.note(time.monotonic() - began)
+            self._pace.note(clock() - began)
             self._leave(caller)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._waiting)
 
     def turn_away(self) -> None:
         """Refuse all who wait: the server stops."""

@@ -27,24 +27,39 @@ from localfusion.server.envelope import (
     internal,
     report_bug,
 )
+from localfusion.server.exchange import Exchange
 from localfusion.server.fields import ChatBody
 from localfusion.server.gateway import Gateway
-from localfusion.server.logs import log_access
+from localfusion.server.logs import current_request
 from localfusion.server.mcp import mcp_routes
 from localfusion.server.messages import MESSAGES, message_routes
 from localfusion.server.messages_fields import CountBody, MessagesBody
 from localfusion.server.messages_reply import error_answer
+from localfusion.server.metrics import metrics_routes
 from localfusion.server.models import model_routes
 from localfusion.server.openapi import describe
+from localfusion.server.pages import page_routes
+from localfusion.server.replay import ExplainBody, ReplayBody, replay_routes
 from localfusion.server.responses import response_routes
 from localfusion.server.responses_fields import ResponsesBody
 from localfusion.server.tokenize import TokenizeBody, tokenize_routes
+from localfusion.server.traces import trace_routes
+from localfusion.telemetry.http import HttpMetrics
 
 __all__ = ["Gateway", "create_app"]
 
 logger = logging.getLogger(__name__)
 
-BODIES = (ChatBody, ResponsesBody, MessagesBody, CountBody, CompletionsBody, TokenizeBody)
+BODIES = (
+    ChatBody,
+    ResponsesBody,
+    MessagesBody,
+    CountBody,
+    CompletionsBody,
+    TokenizeBody,
+    ReplayBody,
+    ExplainBody,
+)
 """Bodies that routes parse themselves, for the OpenAPI document."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -57,7 +72,9 @@ def create_app(gateway: Gateway, runs: Runs | None = None, access: Access | None
         runs: Counts and aborts the runs; None: nobody outside needs to.
         access: Decides who may call; None: everyone on this machine, as there are no keys.
     """
-    runs = runs or Runs(gateway.settings.limits)
+    http = gateway.telemetry.http
+    runs = runs or Runs(gateway.settings.limits, http.waited, gateway.traces)
+    http.watch_queue(lambda: runs.waiting)
     app = FastAPI(
         title="localfusion",
         version=__version__,
@@ -65,28 +82,34 @@ def create_app(gateway: Gateway, runs: Runs | None = None, access: Access | None
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.include_router(chat_routes(gateway, runs))  # routes are tried in this order
     app.include_router(_state_routes(gateway))
     app.include_router(model_routes(gateway, int(time.time())))
     app.include_router(engine_routes(gateway))
-    app.include_router(chat_routes(gateway, runs))
     app.include_router(response_routes(gateway, runs))
     app.include_router(message_routes(gateway, runs))
     app.include_router(completion_routes(gateway, runs))
     app.include_router(tokenize_routes(gateway))
+    app.include_router(trace_routes(gateway))
+    app.include_router(replay_routes(gateway, runs))
     app.include_router(mcp_routes(gateway, runs))
+    app.include_router(metrics_routes(gateway))
+    app.include_router(page_routes())
     app.add_exception_handler(FusionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_middleware(Edge, access=access or Access(gateway.settings.server.hosts))
+    access = access or Access(gateway.settings.server.hosts)
+    app.add_middleware(Edge, access=access, http=http)
     app.openapi = lambda: describe(app, BODIES)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
 class Edge:
-    """Around every request: its id, who sent it, its log line, what a fault of ours looks like."""
+    """Around every request: its id, who sent it, what a fault of ours looks like, its account."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, http: HttpMetrics) -> None:
         self._app = app
         self._access = access
+        self._http = http
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -94,12 +117,11 @@ class Edge:
             return
         request_id = _request_id(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
-        began, status = time.monotonic(), 0
+        exchange, token = Exchange(scope, request_id, self._http), current_request.set(request_id)
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                exchange.answer(message)
                 ids = [(b"x-request-id", request_id.encode())]
                 if scope["path"].startswith(MESSAGES):
                     ids.append((b"request-id", request_id.encode()))
@@ -118,10 +140,11 @@ class Edge:
             await _refused(scope, error)(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001  the edge of the process: nothing may pass
             failure = report_bug(error, request_id)
-            if not status:
+            if not exchange.status:
                 await _refused(scope, failure)(scope, receive, send_with_id)
         finally:
-            log_access(scope, request_id, status, time.monotonic() - began)
+            exchange.end()
+            current_request.reset(token)
 
 
 def _request_id(headers: Sequence[tuple[bytes, bytes]]) -> str:

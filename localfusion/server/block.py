@@ -17,7 +17,7 @@ def told_block(answer: Answer, chat: ChatRequest) -> dict[str, object]:
         return {"fusion": block | {"ignored": list(chat.ignored)}}
     if answer.status == "full":
         return {}
-    return {"fusion": status_block(answer.run_id, answer.status, answer.reason, answer.lost)}
+    return {"fusion": status_block(answer.trace_id, answer.status, answer.reason, answer.lost)}
 
 
 def fusion_block(answer: Answer, include: Collection[str], *, requested: str) -> dict[str, object]:
@@ -28,7 +28,7 @@ def fusion_block(answer: Answer, include: Collection[str], *, requested: str) ->
         include: ``candidates``, with their ``text`` and ``reasoning``; ``analysis``; ``timing``.
         requested: The name that the client asked for.
     """
-    block = status_block(answer.run_id, answer.status, answer.reason, answer.lost)
+    block = status_block(answer.trace_id, answer.status, answer.reason, answer.lost)
     block |= {
         "requested": requested,
         "preset": answer.preset,

@@ -137,6 +137,7 @@ def read_completions(document: Mapping[str, object]) -> CompletionsRequest:
             logprobs=body.logprobs,
             watches="answer" if body.stream else "nothing",
             raw=prompt,
+            origin=types.Origin(ignored=ignored),
         )
         for prompt in body.prompt
         for sample in range(samples)

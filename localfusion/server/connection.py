@@ -6,6 +6,7 @@ headers of any size. This leans on its protocol class: the minor range is pinned
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -52,12 +53,20 @@ class Connection(HttpToolsProtocol):
     """Uvicorn's connection with limits before the first byte of a request's body.
 
     Args:
-        limits: Given with ``functools.partial``; the rest is uvicorn's.
+        limits: Given with ``functools.partial``, as the next; the rest is uvicorn's.
+        refused: Told the code of each refusal that the application never sees.
     """
 
-    def __init__(self, *args: object, limits: ConnectionLimits, **named: object) -> None:
+    def __init__(
+        self,
+        *args: object,
+        limits: ConnectionLimits,
+        refused: Callable[[str], None],
+        **named: object,
+    ) -> None:
         super().__init__(*args, **named)  # type: ignore[arg-type]  # uvicorn's own, passed on
         self._limits = limits
+        self._refused = refused
         self._timer: asyncio.TimerHandle | None = None
         self._refusal: FusionError | None = None
         self._is_in_head = False
@@ -120,7 +129,6 @@ class Connection(HttpToolsProtocol):
         self._is_in_head, self._held = False, 0
         self._stop_waiting()
         self.scope["state"]["target"] = self.url
-        self.scope["state"]["abort"] = self.transport.abort
         super().on_headers_complete()
         if len(self.pipeline) > self._limits.pipelined:
             self._refuse(_too_large(self._limits))
@@ -176,6 +184,7 @@ class Connection(HttpToolsProtocol):
         elif self._refusal is None:
             super().send_400_response(msg)
         else:
+            self._refused(self._refusal.code)
             self.transport.write(_refused(self._refusal))
             self.transport.close()
 

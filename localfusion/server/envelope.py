@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Mapping
 
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from localfusion.errors import BodyTooLargeError, FusionError, OverloadedError, RequestError
 
@@ -136,6 +137,20 @@ def error_headers(error: FusionError) -> dict[str, str]:
     return headers
 
 
+class Refusal(JSONResponse):
+    """An error as a whole answer; leaves its code in the request's state, for log and metrics."""
+
+    def __init__(
+        self, body: Mapping[str, object], error: FusionError, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(body, status_code=error.status, headers=headers)
+        self._code = error.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["reason"] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def error_response(
     error: FusionError,
     *,
@@ -147,7 +162,7 @@ def error_response(
     """Build the answer to a request that failed before its first byte."""
     body = {"error": error_object(error, trace_id=trace_id, stage=stage, model=model)}
     sent = {**(headers or {}), **error_headers(error)}
-    return JSONResponse(body, status_code=error.status, headers=sent)
+    return Refusal(body, error, sent)
 
 
 def draining() -> OverloadedError:

@@ -21,7 +21,7 @@ from localfusion.server.tools import (
     to_tools,
 )
 from localfusion.server.turns import ChatMessage, to_messages
-from localfusion.types import Request, SamplingParams, Watches
+from localfusion.types import Origin, Request, SamplingParams, Watches
 
 MAX_CHOICES = 8
 
@@ -206,6 +206,7 @@ def read_chat(document: Mapping[str, object], max_messages: int) -> ChatRequest:
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         changes=forms.options.changes,
         watches=_watches(body, forms.options),
+        origin=Origin(ignored=ignored),
     )
     return ChatRequest(
         request,

@@ -8,6 +8,8 @@ from localfusion.engines.base import PhaseChange
 from localfusion.fusion.fusion import Fusion
 from localfusion.overview import EngineRow
 from localfusion.pool import Waiting
+from localfusion.telemetry import Telemetry
+from localfusion.traces import Traces
 
 
 class Gateway(Protocol):
@@ -24,6 +26,12 @@ class Gateway(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def traces(self) -> Traces: ...
+
+    @property
+    def telemetry(self) -> Telemetry: ...
 
     def phases(self) -> Mapping[str, PhaseChange]:
         """Return the latest phase of each engine, by the engine's name."""

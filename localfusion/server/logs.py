@@ -1,36 +1,46 @@
-"""What the server logs: a line for each request, never its content; secrets and controls masked."""
+"""What the server logs: lines of text or JSON, never content; secrets and controls masked."""
 
 import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Literal
 
-from starlette.types import Scope
-
-from localfusion.server.access import Caller
+from localfusion.engines.base import PhaseChange
 
 MAX_LINE = 16 << 10
 
-access_log = logging.getLogger("localfusion.access")
+LogFormat = Literal["text", "json"]
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
+access_log = logging.getLogger("localfusion.access")
+notes_log = logging.getLogger("localfusion.notes")
+"""What whoever starts the server is told: its address, notes, reloads, phases of starts."""
+
+current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
+"""Id of the request on whose behalf something is done, for lines of other parts."""
+
 _SECRET = re.compile(r"(?i:\b(bearer)\s+)\S+|\blf-[A-Za-z0-9_-]{8,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def set_up_logs(*, access: bool) -> None:
+def set_up_logs(*, access: bool, form: LogFormat = "text") -> None:
     """Send what the package logs to stderr, masked.
 
     Args:
         access: With a line for each request.
+        form: ``json``: each line is an object with its time and level.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Masked("%(message)s"))
-    logger = logging.getLogger("localfusion")
-    logger.handlers = [handler]
-    logger.propagate = False
+    handler.setFormatter(JsonLines() if form == "json" else Masked("%(message)s"))
+    for name in ("localfusion", "opentelemetry"):  # whose exporter says what it cannot deliver
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
     access_log.setLevel(logging.INFO if access else logging.WARNING)
+    notes_log.setLevel(logging.INFO)
 
 
 class Masked(logging.Formatter):
@@ -40,6 +50,24 @@ class Masked(logging.Formatter):
         return mask(super().format(record))
 
 
+class JsonLines(Masked):
+    """The same as an object a line: time, level, logger, and the record's fields or its message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, object] = {
+            "time": when.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        fields = getattr(record, "fields", None)
+        if fields is None:
+            line |= {"request": current_request.get(), "message": super().format(record)}
+        else:
+            line |= {k: mask(v) if isinstance(v, str) else v for k, v in fields.items()}
+        return json.dumps(line)
+
+
 def mask(text: str) -> str:
     """Return a text without keys, its control characters escaped, cut at ``MAX_LINE``."""
     text = _SECRET.sub(lambda match: f"{match[1] or 'lf-'} ***".replace("lf- ", "lf-"), text)
@@ -47,26 +75,18 @@ def mask(text: str) -> str:
     return text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}…"
 
 
-def log_access(scope: Scope, request_id: str, status: int, seconds: float) -> None:
-    """Log a request that has ended: its route's template, never its address or body.
+def log_access(fields: Mapping[str, object]) -> None:
+    """Log a request that has ended; its line is JSON in either format."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    access_log.info(json.dumps({"time": now, **fields}), extra={"fields": fields})
 
-    Args:
-        scope: Of the request.
-        request_id: Its id.
-        status: Of the answer; 0: the client left before there was one.
-        seconds: From its headers to the answer's last byte.
-    """
-    if not access_log.isEnabledFor(logging.INFO):
-        return
-    caller = scope.get("state", {}).get("caller")
-    method = scope["method"]
-    line = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "request": request_id,
-        "key": caller.name if isinstance(caller, Caller) else None,
-        "method": method if method in _METHODS else "other",
-        "route": getattr(scope.get("route"), "path", None),
-        "status": status or None,
-        "ms": round(seconds * 1000),
+
+def log_phase(change: PhaseChange) -> None:
+    """Log that an engine's start has come to another phase."""
+    fields = {
+        "engine": change.engine,
+        "phase": change.phase,
+        "seconds": round(change.seconds, 3),
+        "detail": change.detail,
     }
-    access_log.info(json.dumps(line))
+    notes_log.info("%s: %s", change.engine, change.phase, extra={"fields": fields})

@@ -7,11 +7,9 @@ remembered: there is no session to lose when the gateway restarts, to run out of
 import asyncio
 import uuid
 from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 from mcp.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
@@ -23,11 +21,11 @@ from localfusion.errors import FusionError, RequestError
 from localfusion.server.access import owner_of
 from localfusion.server.admission import Runs
 from localfusion.server.body import parse_body
-from localfusion.server.envelope import ClientGoneError, error_headers
+from localfusion.server.envelope import Refusal, error_headers
 from localfusion.server.gateway import Gateway
 from localfusion.server.limits import OFF_LOOP_BYTES, read_body
 from localfusion.server.mcp_tools import create_mcp_server
-from localfusion.server.relay import Outlet, while_connected
+from localfusion.server.relay import while_connected
 
 SESSION_HEADER = "mcp-session-id"
 
@@ -97,7 +95,7 @@ class _McpResponse(Response):
         self._calls = calls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outlet = _Outlet(scope, send, self._opened)
+        outlet = _Outlet(send, self._opened)
         await while_connected(receive, self._serve(scope, outlet))
         await outlet.close()
 
@@ -134,8 +132,8 @@ class _McpResponse(Response):
 class _Outlet:
     """The way to the client: names the session, and gives every response an end."""
 
-    def __init__(self, scope: Scope, send: Send, opened: str | None) -> None:
-        self._outlet = Outlet(scope, send)
+    def __init__(self, send: Send, opened: str | None) -> None:
+        self._send = send
         self._opened = opened
         self._has_started = False
         self._has_ended = False
@@ -148,8 +146,7 @@ class _Outlet:
                 message["headers"] = [*message.get("headers", []), name]
         elif message["type"] == "http.response.body":
             self._has_ended = not message.get("more_body", False)
-        with suppress(ClientGoneError):  # it is cut, and then noticed as one that has left
-            await self._outlet.pass_on(message)
+        await self._send(message)
 
     async def close(self) -> None:
         """End what a cancelled call has left open."""
@@ -185,4 +182,4 @@ def _number(value: object) -> str | int | None:
 def _refusal(error: FusionError) -> Response:
     code = PARSE_ERROR if error.code == "invalid_json" else INVALID_REQUEST
     body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": str(error)}}
-    return JSONResponse(body, status_code=error.status, headers=error_headers(error))
+    return Refusal(body, error, error_headers(error))

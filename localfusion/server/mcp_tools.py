@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Annotated
 
 from mcp.server import Server, ServerRequestContext
@@ -37,7 +38,7 @@ from localfusion.server.gateway import Gateway
 from localfusion.server.relay import relay
 from localfusion.server.section import Section, read
 from localfusion.server.view import RunView, status_block, usage
-from localfusion.types import Answer, Message, Request, Status
+from localfusion.types import Answer, Message, Origin, Request, Status
 
 INSTRUCTIONS = (
     "Ask several local models at once with fuse: a judge reads their answers and writes one. "
@@ -95,7 +96,8 @@ class FuseResult(_Result):
     """Members that did not answer."""
     model: str
     """The model that wrote the answer."""
-    trace_id: str
+    trace_id: str | None
+    """Of the run's trace, null where none is kept."""
     analysis: Analysis | None = None
     usage: dict[str, object]
     """Tokens of all calls, by stage."""
@@ -172,16 +174,17 @@ class _Tools:
 
     async def _fuse(self, context: _Context, arguments: Mapping[str, object]) -> CallToolResult:
         wanted = read(FuseArguments, arguments)
-        request = self._request(wanted)
-        progress = _Progress(context.session, self._gateway.settings.server.keepalive)
         owner = "" if context.request is None else owner_of(context.request.scope)
+        request = replace(self._request(wanted), origin=Origin(key=owner))
+        progress = _Progress(context.session, self._gateway.settings.server.keepalive)
         async with self._runs.admit(owner, is_draining=self._gateway.draining):
             if self._started is not None:
                 await progress.wait_for(self._started)
-            run = self._gateway.fusion.stream(request)
-            await relay([run], progress, aborted=self._runs.aborted)
+            fusion = self._gateway.fusion
+            await relay(fusion, (request,), progress, aborted=self._runs.aborted)
         assert progress.answer is not None  # relay returns at RunCompleted
-        return _result(progress.answer, wants_analysis=wanted.analysis)
+        answer = await self._gateway.traces.named(progress.answer)
+        return _result(answer, wants_analysis=wanted.analysis)
 
     def _request(self, wanted: FuseArguments) -> Request:
         fusion = self._gateway.fusion
@@ -299,7 +302,7 @@ def _checked(arguments: Mapping[str, object]) -> Mapping[str, object]:
 def _result(answer: Answer, *, wants_analysis: bool) -> CallToolResult:
     found = {
         "answer": answer.text,
-        **status_block(answer.run_id, answer.status, answer.reason, answer.lost),
+        **status_block(answer.trace_id, answer.status, answer.reason, answer.lost),
         "model": answer.model,
         "usage": usage(answer),
     }

@@ -25,7 +25,7 @@ from localfusion.server.section import (
 )
 from localfusion.server.tools import FunctionName, check_known, functions_of, offered
 from localfusion.server.turns import TEXT_OR_PARTS, joined
-from localfusion.types import Effort, Message, Request, SamplingParams, Tools
+from localfusion.types import Effort, Message, Origin, Request, SamplingParams, Tools
 
 LITTLE, SOME = 4096, 16_384
 """Thinking tokens up to which the effort is ``low``, and ``medium``; the budget is not held."""
@@ -171,6 +171,7 @@ def read_messages(document: Mapping[str, object], max_messages: int) -> Messages
         effort=_effort(body),
         changes=forms.options.changes,
         watches="answer" if body.stream else "nothing",
+        origin=Origin(ignored=ignored),
     )
     chat = ChatRequest(
         request, body.model, forms=forms, is_stream=bool(body.stream), ignored=ignored

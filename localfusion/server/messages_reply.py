@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastapi import Response
-from fastapi.responses import JSONResponse
 
 from localfusion.errors import FusionError
 from localfusion.events import AnswerDelta, AnswerStarted, Event, RunCompleted
 from localfusion.server import sse
 from localfusion.server.block import told_block
-from localfusion.server.envelope import error_headers, error_object
+from localfusion.server.envelope import Refusal, error_headers, error_object
 from localfusion.server.messages_fields import MessagesRequest
 from localfusion.server.view import RunView, status_block, usage
 from localfusion.types import Answer, ToolCall, Usage
@@ -39,8 +38,7 @@ def error_body(error: FusionError, **where: str | None) -> dict[str, object]:
 
 def error_answer(error: FusionError, **where: str | None) -> Response:
     """Return the answer to a request that failed before its first byte."""
-    body = error_body(error, **where)
-    return JSONResponse(body, status_code=error.status, headers=error_headers(error))
+    return Refusal(error_body(error, **where), error, error_headers(error))
 
 
 @dataclass(slots=True)
@@ -96,7 +94,7 @@ class MessagesReply:
         where = {"trace_id": self.view.run_id, "stage": self.view.stage, "model": self.view.model}
         body = error_body(error, **where)
         headers = {k: v for k, v in response.headers.items() if k != "content-length"}
-        return JSONResponse(body, status_code=error.status, headers=headers)
+        return Refusal(body, error, headers)
 
     def fail(self, error: FusionError) -> bytes:
         """Return the event that ends a stream whose status has been sent."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fastapi import APIRouter
 
-from localfusion.config import SLUG_PREFIX
+from localfusion.config import SLUG_PREFIX, Preset
 from localfusion.fusion.fusion import HOSTED_FAST_SLUG, HOSTED_SLUG
 from localfusion.server.gateway import Gateway
 
@@ -48,4 +48,15 @@ def _entry(gateway: Gateway, name: str, created: int) -> dict[str, object]:
         "preset": None if is_model else resolved,
         "max_model_len": min(engines[model].facts.max_model_len for model in preset.models),
         "license": spec.license if is_model and spec else None,
+        **({} if is_model else _made_of(preset)),
+    }
+
+
+def _made_of(preset: Preset) -> dict[str, object]:
+    """Tell how a preset answers; a member that is sampled twice stands twice in its panel."""
+    return {
+        "description": preset.description,
+        "policy": preset.policy,
+        "panel": [member.model for member in preset.panel for _ in range(member.n)],
+        "judge": preset.judge,
     }

@@ -1,69 +1,49 @@
-"""From a run's events to one client: departure, silence, stalled readers, a server that stops."""
+"""From runs' events to one client: departure, silence, a server that stops."""
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
-from contextlib import aclosing
+from asyncio import FIRST_COMPLETED
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Protocol
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
 
 from localfusion.errors import FusionError
-from localfusion.events import Event, RunCompleted, RunFailed
-from localfusion.server.envelope import ClientGoneError, draining
+from localfusion.events import Event, RunFailed
+from localfusion.fusion.fusion import Fusion
+from localfusion.server.envelope import draining
+from localfusion.types import Request
 
-WRITE_SECONDS = 30.0
-"""A client that reads nothing for so long is cut; without it one would hold a run for ever."""
-BUFFER = 64
-"""Events between run and client."""
-
-_Queue = asyncio.Queue[Event | FusionError]
+_Outcome = asyncio.Task[FusionError | None]
 
 
 class Outlet:
-    """The way to the client; every write has a time limit."""
+    """The way to the client. One that does not read is cut by its connection."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._abort: Callable[[], None] | None = scope.get("state", {}).get("abort")
+    def __init__(self, send: Send) -> None:
         self._send = send
         self._clock = asyncio.get_running_loop().time
+        # Runs write side by side, and a silence may end in the middle of a write.
+        self._turn = asyncio.Lock()
         self.is_open = False
         self.last_write = self._clock()
 
-    async def open(self, headers: Mapping[str, str]) -> None:
-        """Send status 200 and the headers, once."""
-        if not self.is_open:
-            self.is_open = True
-            raw = [(key.encode(), value.encode("latin-1")) for key, value in headers.items()]
-            await self.pass_on({"type": "http.response.start", "status": 200, "headers": raw})
+    async def write(self, body: bytes, headers: Callable[[], Mapping[str, str]]) -> None:
+        """Send a part of the body.
 
-    async def write(self, body: bytes) -> None:
-        await self.pass_on({"type": "http.response.body", "body": body, "more_body": True})
+        Args:
+            body: The part.
+            headers: Called before the first part, which status 200 and these precede.
+        """
+        async with self._turn:
+            if not self.is_open:
+                self.is_open = True
+                raw = [(key.encode(), value.encode("latin-1")) for key, value in headers().items()]
+                await self._send({"type": "http.response.start", "status": 200, "headers": raw})
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        self.last_write = self._clock()
 
     async def close(self) -> None:
-        await self.pass_on({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def pass_on(self, message: MutableMapping[str, object]) -> None:
-        """Send a message of the server's protocol.
-
-        Raises:
-            ClientGoneError: the client has read nothing for too long, and is cut.
-        """
-        try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await self._send(message)
-        except TimeoutError as error:
-            if self._abort is not None:
-                self._abort()  # closing would wait until the client reads
-            raise ClientGoneError from error
-        self.last_write = self._clock()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Taker(Protocol):
@@ -80,68 +60,58 @@ class Taker(Protocol):
 
 
 async def relay(
-    runs: Sequence[AsyncGenerator[Event, None]], reply: Taker, *, aborted: asyncio.Event
+    fusion: Fusion, requests: Sequence[Request], reply: Taker, *, aborted: asyncio.Event
 ) -> None:
-    """Hand the events of runs to one reply, as they come; all are closed on every way out.
+    """Run requests and hand their events to one reply; all runs end on every way out.
 
     Raises:
-        FusionError: what the run was refused for or failed at, or that the server stops.
-        ClientGoneError: the client does not read.
+        FusionError: what a run was refused for or failed at, or that the server stops.
     """
-    queue: _Queue = asyncio.Queue(BUFFER)
+    # A failure is handed over, for raised inside a TaskGroup it would come as a group of one.
     async with asyncio.TaskGroup() as group:
-        sources = (
-            *(group.create_task(_fill(queue, events)) for events in runs),
-            group.create_task(_fail_when(aborted, queue)),
-        )
-        failure = await _hand_on(queue, reply, len(runs))
-        for source in sources:
-            source.cancel()
+        runs = [group.create_task(_run(fusion, request, reply)) for request in requests]
+        stop = group.create_task(_stop(aborted))
+        failure = await _first_failure(runs, stop, reply)
+        for task in (*runs, stop):
+            task.cancel()
     if failure is not None:
         raise failure
 
 
-async def _fill(queue: _Queue, events: AsyncGenerator[Event, None]) -> None:
-    try:
-        async with aclosing(events):
-            async for event in events:
-                await queue.put(event)
-                if isinstance(event, RunCompleted | RunFailed):
-                    return
-    except FusionError as error:
-        await queue.put(error)
-    else:
-        raise AssertionError("a run ends with RunCompleted or RunFailed")
-
-
-async def _fail_when(aborted: asyncio.Event, queue: _Queue) -> None:
-    await aborted.wait()
-    await queue.put(draining())
-
-
-async def _hand_on(
-    queue: _Queue, reply: Taker, running: int
-) -> FusionError | ClientGoneError | None:
-    # The failure is returned, for raised inside a TaskGroup it would arrive as a group of one.
-    try:
-        while True:
-            try:
-                async with asyncio.timeout_at(reply.silent_until):
-                    event = await queue.get()
-            except TimeoutError:
-                await reply.keep_alive()
-                continue
-            match event:
-                case FusionError():
-                    return event
-                case RunFailed():
-                    return event.error
+async def _run(fusion: Fusion, request: Request, reply: Taker) -> FusionError | None:
+    async def take(event: Event) -> None:
+        if not isinstance(event, RunFailed):  # it comes as an error too
             await reply.take(event)
-            running -= isinstance(event, RunCompleted)
-            if not running:
-                return None
-    except ClientGoneError as error:
+
+    try:
+        await fusion.run(request, take)
+    except FusionError as error:
         return error
+    return None
+
+
+async def _stop(aborted: asyncio.Event) -> FusionError | None:
+    await aborted.wait()
+    return draining()
+
+
+async def _first_failure(
+    runs: Collection[_Outcome], stop: _Outcome, reply: Taker
+) -> FusionError | None:
+    """Wait until all runs have ended well or anything has not; break silences meanwhile."""
+    clock = asyncio.get_running_loop().time
+    left = {*runs, stop}
+    while left != {stop}:
+        until = reply.silent_until
+        if until is not None and until <= clock():
+            await reply.keep_alive()
+            continue
+        timeout = None if until is None else until - clock()
+        done, left = await asyncio.wait(left, timeout=timeout, return_when=FIRST_COMPLETED)
+        for task in done:
+            if failure := task.result():
+                return failure
+    return None
 
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, object]) -> None:

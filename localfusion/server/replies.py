@@ -228,7 +228,7 @@ def _finish(answer: Answer) -> str:
 
 
 def _status(answer: Answer) -> dict[str, object]:
-    return status_block(answer.run_id, answer.status, answer.reason, answer.lost)
+    return status_block(answer.trace_id, answer.status, answer.reason, answer.lost)
 
 
 def _delta(event: AnswerDelta) -> dict[str, object]:

@@ -23,7 +23,7 @@ from localfusion.server.section import (
     wrong,
 )
 from localfusion.server.store import StoredResponse
-from localfusion.types import Message, Request, SamplingParams, Watches
+from localfusion.types import Message, Origin, Request, SamplingParams, Watches
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -221,6 +221,7 @@ def read_responses(
         logprobs=(body.top_logprobs or 0) if LOGPROBS in (body.include or ()) else None,
         changes=forms.options.changes,
         watches=_watches(body, forms.options),
+        origin=Origin(ignored=ignored),
     )
     chat = ChatRequest(
         request, body.model, forms=forms, is_stream=bool(body.stream), ignored=ignored

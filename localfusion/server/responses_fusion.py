@@ -20,7 +20,7 @@ from localfusion.events import (
 from localfusion.judging import Analysis
 from localfusion.server.forms import FUSION_TOOL
 from localfusion.server.responses_output import Emit, Item, Output
-from localfusion.types import Candidate, Status
+from localfusion.types import Answer, Candidate
 from localfusion.wire import PREFIX
 
 
@@ -67,10 +67,11 @@ class FusionItem:
             case AnswerStarted():
                 self._settle(event)
 
-    def note_status(self, status: Status) -> None:
-        """Say how whole the answer is in the end: a deadline may cut it after its first word."""
+    def note_end(self, answer: Answer) -> None:
+        """Say how whole the answer is in the end, for a deadline may cut it; and its trace."""
         if self._place is not None:
-            self.output.items[self._place]["fusion_status"] = status
+            told = {"fusion_status": answer.status, "trace_id": answer.trace_id}
+            self.output.items[self._place] |= told
 
     def abandon(self, error: FusionError) -> None:
         """Close the item after a failure."""

@@ -94,7 +94,7 @@ class ResponsesReply:
     def _end(self, answer: Answer) -> None:
         is_cut = answer.finish_reason in ("length", "content_filter")
         self._output.end("incomplete" if is_cut else "completed")
-        self._fusion.note_status(answer.status)
+        self._fusion.note_end(answer)
         response = self._response("incomplete" if is_cut else "completed")
         response |= {"usage": usage(answer, _tokens)} | told_block(answer, self.asked.chat)
         if is_cut:

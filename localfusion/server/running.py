@@ -1,7 +1,7 @@
 """A response that is a run: streamed as it goes or sent when it is whole, whatever its format."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fastapi import Response
@@ -13,10 +13,11 @@ from localfusion.errors import FusionError, OverloadedError, RequestError
 from localfusion.events import Event, RunCompleted
 from localfusion.server.access import owner_of
 from localfusion.server.admission import Runs
-from localfusion.server.envelope import ClientGoneError, report_bug
+from localfusion.server.envelope import report_bug
 from localfusion.server.gateway import Gateway
+from localfusion.server.idempotency import HEADER, read_key
 from localfusion.server.relay import Outlet, relay, while_connected
-from localfusion.server.replays import HEADER, read_key
+from localfusion.traces import Traces
 from localfusion.types import Answer, Request
 
 _STREAM_HEADERS = {
@@ -76,7 +77,7 @@ class RunResponse(Response):
             if key is None:
                 await while_connected(receive, work(send))
             else:
-                await self._runs.replays.share(key, scope, receive, send, work)
+                await self._runs.kept_replies.share(key, scope, receive, send, work)
         except RequestError as error:  # an odd key, or one of another body
             await self._reply.refusal(error)(scope, receive, send)
 
@@ -88,24 +89,23 @@ class RunResponse(Response):
                 return await way(scope, receive, send)
         except OverloadedError as error:
             await self._reply.refusal(error)(scope, receive, send)
-        except ClientGoneError:
-            pass
         return False
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        outlet = Outlet(scope, send)
-        streamed = _Streamed(self._reply, outlet, self._gateway.settings.server.keepalive)
+        outlet = Outlet(send)
+        keepalive = self._gateway.settings.server.keepalive
+        streamed = _Streamed(self._reply, outlet, keepalive, self._gateway.traces)
         error = await self._run(streamed, scope)
         if error is not None and not outlet.is_open:
             await self._reply.refusal(error)(scope, receive, send)
             return False
         if error is not None:
-            await outlet.write(self._reply.fail(error))
+            await streamed.write(self._reply.fail(error))
         await outlet.close()
         return error is None
 
     async def _send_whole(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        whole = _Whole(self._reply)
+        whole = _Whole(self._reply, self._gateway.traces)
         error = await self._run(whole, scope)
         if error is not None:
             response = self._reply.refusal(error)
@@ -117,13 +117,13 @@ class RunResponse(Response):
         return error is None
 
     async def _run(self, reply: "_Streamed | _Whole", scope: Scope) -> FusionError | None:
-        runs = [self._gateway.fusion.stream(request) for request in self._requests]
+        fusion, aborted = self._gateway.fusion, self._runs.aborted
+        known = {"request_id": scope["state"]["request_id"], "key": owner_of(scope)}
+        requests = [replace(r, origin=replace(r.origin, **known)) for r in self._requests]
         try:
-            await relay(runs, reply, aborted=self._runs.aborted)
+            await relay(fusion, requests, reply, aborted=aborted)
         except FusionError as error:
             return error
-        except ClientGoneError:
-            raise
         except Exception as error:  # noqa: BLE001  a bug ends its own run, with a typed end
             return report_bug(error, scope["state"]["request_id"])
         return None
@@ -136,22 +136,25 @@ class _Streamed:
     reply: Reply
     outlet: Outlet
     keepalive: float
+    traces: Traces
 
     @property
     def silent_until(self) -> float:
         return self.outlet.last_write + self.keepalive
 
     async def take(self, event: Event) -> None:
-        frames = self.reply.feed(event)
+        frames = self.reply.feed(await acknowledged(self.traces, event))
         if frames:
-            await self._write(frames)
+            await self.write(frames)
 
     async def keep_alive(self) -> None:
-        await self._write(self.reply.keep_alive())
+        await self.write(self.reply.keep_alive())
 
-    async def _write(self, frames: bytes) -> None:
-        await self.outlet.open({**_STREAM_HEADERS, **self.reply.headers()})
-        await self.outlet.write(frames)
+    async def write(self, frames: bytes) -> None:
+        await self.outlet.write(frames, self._headers)
+
+    def _headers(self) -> Mapping[str, str]:
+        return {**_STREAM_HEADERS, **self.reply.headers()}
 
 
 @dataclass(slots=True)
@@ -159,13 +162,22 @@ class _Whole:
     """Events only seen, until the answer is there."""
 
     reply: Reply
+    traces: Traces
     answer: Answer | None = None
     silent_until: None = None
 
     async def take(self, event: Event) -> None:
+        event = await acknowledged(self.traces, event)
         self.reply.feed(event)
         if isinstance(event, RunCompleted):
             self.answer = event.answer
 
     async def keep_alive(self) -> None:
         """Nothing can be said before the answer."""
+
+
+async def acknowledged(traces: Traces, event: Event) -> Event:
+    """Wait at a run's end until its trace is on disk, a moment at most; name it where it is."""
+    if isinstance(event, RunCompleted):
+        return replace(event, answer=await traces.named(event.answer))
+    return event

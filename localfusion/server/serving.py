@@ -20,6 +20,7 @@ from localfusion.server.admission import Runs
 from localfusion.server.app import create_app
 from localfusion.server.connection import USUAL, Connection, ConnectionLimits
 from localfusion.server.gateway import Gateway
+from localfusion.server.metrics import watch_loop
 from localfusion.server.ports import BACKLOG, bind
 
 KEEP_ALIVE_SECONDS = 65
@@ -122,8 +123,11 @@ async def serve(
     """
     settings = gateway.settings.server
     listener = listener or listen(settings.host, settings.port)
-    runs = Runs(gateway.settings.limits)
-    server = _Server(_configure(create_app(gateway, runs, access), tls, connections), on_listening)
+    http = gateway.telemetry.http
+    runs = Runs(gateway.settings.limits, http.waited, gateway.traces)
+    app = create_app(gateway, runs, access)
+    protocol = partial(Connection, limits=connections, refused=http.refused)
+    server = _Server(_configure(app, tls, protocol), on_listening)
     stopping = asyncio.Event()
 
     def stop() -> None:
@@ -137,9 +141,13 @@ async def serve(
     try:
         with _signals(stop):
             async with asyncio.TaskGroup() as group:
-                draining = group.create_task(_drain(stopping, runs, server, settings.drain))
+                background = [
+                    group.create_task(_drain(stopping, runs, server, settings.drain)),
+                    group.create_task(watch_loop(http)),
+                ]
                 await server.serve(sockets=[listener])
-                draining.cancel()
+                for task in background:
+                    task.cancel()
     finally:
         runs.aborted.set()
         if server.started and not server.has_shut_down:
@@ -148,13 +156,13 @@ async def serve(
 
 
 def _configure(
-    app: FastAPI, tls: tuple[Path, Path] | None, limits: ConnectionLimits
+    app: FastAPI, tls: tuple[Path, Path] | None, protocol: "partial[Connection]"
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         ssl_certfile=tls and tls[0],
         ssl_keyfile=tls and str(tls[1]),
-        http=partial(Connection, limits=limits),  # type: ignore[arg-type]  # called like a class
+        http=protocol,  # type: ignore[arg-type]  # called like a class
         ws="none",
         lifespan="off",
         proxy_headers=False,

@@ -3,16 +3,24 @@
 import json
 from collections.abc import Mapping
 
+from pydantic_core import PydanticSerializationError, to_json
+
 DONE = b"data: [DONE]\n\n"
 
 # Legal inside JSON, but some clients split lines at them.
-_LINE_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+_LINE_BREAKS = {"\u0085": b"\\u0085", "\u2028": b"\\u2028", "\u2029": b"\\u2029"}
 
 
 def data(value: Mapping[str, object]) -> bytes:
     """Frame one JSON object; a lone surrogate from a model becomes a question mark."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return f"data: {text.translate(_LINE_BREAKS)}\n\n".encode(errors="replace")
+    try:
+        text = to_json(value)
+    except PydanticSerializationError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    if not text.isascii():
+        for sign, escape in _LINE_BREAKS.items():
+            text = text.replace(sign.encode(), escape)
+    return b"data: %b\n\n" % text
 
 
 def event(fields: Mapping[str, object]) -> bytes:

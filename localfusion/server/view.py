@@ -18,6 +18,8 @@ from localfusion.events import (
 from localfusion.server.envelope import error_object, error_response
 from localfusion.types import Answer, Candidate, Stage, Status, TokenLogprob, Usage
 
+TRACE_HEADER = "x-localfusion-trace"
+
 
 @dataclass(slots=True)
 class RunView:
@@ -71,11 +73,15 @@ class RunView:
                 return f"localfusion {self.stage}"
 
     def headers(self, ignored: Sequence[str]) -> dict[str, str]:
-        """Headers as far as they are known; the status is ``pending`` until the panel settles."""
+        """Headers as far as they are known; the status is ``pending`` until the panel settles.
+
+        Before the run's end its trace has an id; whether it is kept is known behind it.
+        """
         settled = self.answer or self.settled
         headers: dict[str, str] = {"x-localfusion-status": settled.status if settled else "pending"}
-        if self.run_id is not None:
-            headers["x-localfusion-trace"] = self.run_id
+        trace_id = self.run_id if self.answer is None else self.answer.trace_id
+        if trace_id is not None:
+            headers[TRACE_HEADER] = trace_id
         if settled and settled.lost:
             headers["x-localfusion-lost"] = ",".join(
                 f"{candidate.index}={candidate.failure_reason}" for candidate in settled.lost
@@ -86,7 +92,7 @@ class RunView:
 
     def refusal(self, error: FusionError) -> Response:
         """Return OpenAI's answer to a request that failed before its first byte."""
-        headers = {"x-localfusion-trace": self.run_id} if self.run_id else {}
+        headers = {TRACE_HEADER: self.run_id} if self.run_id else {}
         is_refused = self.run_id is None and isinstance(error, OverloadedError)
         stage = "admission" if is_refused else self.stage
         return error_response(
@@ -143,7 +149,7 @@ def reasoning_fields(text: str) -> dict[str, object]:
 
 
 def status_block(
-    run_id: str, status: Status, reason: str | None, lost: Sequence[Candidate]
+    trace_id: str | None, status: Status, reason: str | None, lost: Sequence[Candidate]
 ) -> dict[str, object]:
     return {
         "status": status,
@@ -157,5 +163,5 @@ def status_block(
             }
             for candidate in lost
         ],
-        "trace_id": run_id,
+        "trace_id": trace_id,
     }

@@ -17,20 +17,23 @@ from pathlib import Path
 
 import psutil
 
-from benches.gateway_server import CHAT, MEMBERS, PRESET, TOKENS, engine
+from benches.gateway_server import CHAT, MEMBERS, PRESET, USUAL, WORDS, engine
 from benches.table import Row
-from localfusion.types import Message, Prompt
+from localfusion.fusion.calls import INTERVAL
+from localfusion.types import Message, Prompt, SamplingParams
 
 REQUESTS = 100_000
-"""For memory."""
+"""For memory, each of a few tokens."""
 SPEED_REQUESTS = 1000
-"""For each rate; a tenth for streams, which are a hundred tokens each."""
+"""For each rate; a tenth for answers of ``LONG`` tokens."""
 AT_ONCE = 8
 GAP = 0.02
 """Seconds between two tokens where gaps are measured: a fast engine's."""
 WARM = 0.2
 """Share of the requests after which memory counts."""
 SINGLE = MEMBERS[0]
+FEW, LONG = 8, 1000
+"""Tokens of other answers than the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +50,65 @@ class Server:
         return float(times.user + times.system)
 
 
+@dataclass(frozen=True)
+class Load:
+    """Requests of one kind.
+
+    Attributes:
+        tokens: Of each answer.
+    """
+
+    model: str
+    tokens: int
+    is_stream: bool = True
+
+    def request(self, number: int) -> bytes:
+        """Return one as it is sent."""
+        message = {"role": "user", "content": f"What do {number} pens cost?"}
+        asked = {"model": self.model, "messages": [message], "max_tokens": self.tokens}
+        body = json.dumps({**asked, "stream": self.is_stream}).encode()
+        head = (
+            f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+
 async def measure(requests: int = REQUESTS, speed_requests: int = SPEED_REQUESTS) -> list[Row]:
     """Return every figure."""
-    simulation = await simulation_seconds(max(20, speed_requests // 20))
-    streams = max(8, speed_requests // 10)
+    few = max(8, speed_requests // 10)
     async with serving("ours") as ours, serving("echo") as echo:
-        whole = await cpu_seconds(ours, SINGLE, speed_requests)
-        bare = await cpu_seconds(echo, SINGLE, speed_requests)
-        streamed = await cpu_seconds(ours, SINGLE, streams, stream=True)
-        bare_streamed = await cpu_seconds(echo, SINGLE, streams, stream=True)
-        panel = await cpu_seconds(ours, PRESET, streams)
-        panel_streamed = await cpu_seconds(ours, PRESET, streams, stream=True)
+        streamed = await _compare(ours, echo, Load(SINGLE, USUAL), speed_requests)
+        long = await _compare(ours, echo, Load(SINGLE, LONG), few)
+        whole = await _compare(ours, echo, Load(SINGLE, USUAL, is_stream=False), speed_requests)
+        panel = await cpu_seconds(ours, Load(PRESET, USUAL, is_stream=False), few)
+        panel -= len(MEMBERS) * await simulation_seconds(USUAL, few, watched=False)
+        drafts = len(MEMBERS) * USUAL
+        panel -= await simulation_seconds(USUAL, few, watched=False, read=drafts)
         growth = await memory_growth(ours, requests)
-    _tell("one model, requests", 1, whole, simulation, bare)
-    _tell("one model, streamed tokens", TOKENS, streamed, simulation, bare_streamed)
-    calls = len(MEMBERS) + 1
-    _tell("a panel of three, requests", 1, panel, calls * simulation, bare)
-    _tell("a panel of three, streamed tokens", TOKENS, panel_streamed, calls * simulation, bare)
     added = await added_gap(streams=max(8, speed_requests // 50))
+    print(f"  an answer that is not streamed / a constant's: {whole:.2f} x", flush=True)
     return [
-        Row("requests/s per core / a bare echo's", bare / (whole - simulation), "x", 0.5, True),
-        Row(
-            "streamed tokens/s per core / a bare echo's",
-            bare_streamed / (streamed - simulation),
-            "x",
-            0.5,
-            at_least=True,
-        ),
-        Row("a panel of three, our code", (panel - calls * simulation) * 1e3, "ms", 6.0),
+        Row("requests/s per core / a bare SSE echo's", streamed, "x", 0.5, at_least=True),
+        Row("streamed tokens/s per core / a bare SSE echo's", long, "x", 0.5, at_least=True),
+        Row("a panel of three, our code", panel * 1e3, "ms", 6.0),
         Row("longest gap between tokens of 100 beside the echo's", added * 1e3, "ms", 5.0),
         Row(f"memory after {requests} requests / after a fifth", growth, "x", 1.1),
     ]
+
+
+async def _compare(ours: Server, echo: Server, load: Load, count: int) -> float:
+    """Return our rate by the echo's; the simulated engine's own work does not count."""
+    simulation = await simulation_seconds(load.tokens, count // 5, watched=load.is_stream)
+    mine = await cpu_seconds(ours, load, count) - simulation
+    bare = await cpu_seconds(echo, load, count)
+    kind = "streamed" if load.is_stream else "whole"
+    print(
+        f"  {load.tokens} tokens, {kind}: {1 / mine:.0f} requests/s per core, echo {1 / bare:.0f}; "
+        f"without the engine's own work, {simulation * 1e3:.1f} ms a request",
+        flush=True,
+    )
+    return bare / mine
 
 
 @asynccontextmanager
@@ -99,23 +130,44 @@ async def serving(kind: str, gap: float = 0.0) -> AsyncGenerator[Server, None]:
         await child.wait()
 
 
-async def simulation_seconds(calls: int) -> float:
-    """Return processor seconds of one call of a simulated engine, which is none of our HTTP."""
+async def simulation_seconds(tokens: int, calls: int, *, watched: bool, read: int = 4) -> float:
+    """Return processor seconds of one call of a simulated engine, which is none of our HTTP.
+
+    As many calls at once as the load has, for they share the engine's steps.
+
+    Args:
+        tokens: Of the answer.
+        calls: Over which to take the mean.
+        watched: Somebody reads every token as it comes.
+        read: Words of the prompt; they are counted before the call, as every run does.
+    """
     simulated = engine(SINGLE)
-    prompt = Prompt((Message("user", "How many pens?"),))
+    prompt = Prompt(
+        (Message("user", " ".join(WORDS[:read])),),
+        SamplingParams(max_tokens=tokens),
+        interval=1 if watched else INTERVAL,
+    )
+    left = iter(range(calls))
+
+    async def ask() -> None:
+        for _ in left:
+            await simulated.count_tokens(prompt.messages)
+            async with aclosing(simulated.generate(prompt)) as deltas:
+                async for _ in deltas:
+                    pass
+
     began = time.process_time()
-    for _ in range(calls):
-        async with aclosing(simulated.generate(prompt)) as deltas:
-            async for _ in deltas:
-                pass
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(ask())
     return (time.process_time() - began) / calls
 
 
-async def cpu_seconds(server: Server, model: str, count: int, *, stream: bool = False) -> float:
+async def cpu_seconds(server: Server, load: Load, count: int) -> float:
     """Return the server's processor seconds for each of many requests."""
-    await load(server, model, max(AT_ONCE, count // 10), stream=stream)  # warm
+    await send(server, load, max(AT_ONCE, count // 10))  # warm
     before = server.cpu
-    await load(server, model, count, stream=stream)
+    await send(server, load, count)
     return (server.cpu - before) / count
 
 
@@ -124,7 +176,7 @@ async def added_gap(streams: int) -> float:
     longest = []
     for kind in ("ours", "echo"):
         async with serving(kind, GAP) as server:
-            arrivals = await load(server, SINGLE, streams, stream=True)
+            arrivals = await send(server, Load(SINGLE, USUAL), streams)
         gaps = [late - early for times in arrivals for early, late in pairwise(times)]
         longest.append(statistics.quantiles(gaps, n=100)[-1])
         print(f"  gaps of {kind}: median {statistics.median(gaps) * 1e3:.1f} ms", flush=True)
@@ -137,16 +189,14 @@ async def memory_growth(server: Server, requests: int) -> float:
     first = int(requests * WARM)
     sizes = []
     for count in (first, requests - first):
-        await load(server, SINGLE, count - count // 10)
-        await load(server, SINGLE, count // 10, stream=True)
+        await send(server, Load(SINGLE, FEW, is_stream=False), count - count // 10)
+        await send(server, Load(SINGLE, FEW), count // 10)
         sizes.append(server.process.memory_info().rss)
         print(f"  {sizes[-1] / 2**20:.0f} MiB after {count} more requests", flush=True)
     return sizes[-1] / sizes[0]
 
 
-async def load(
-    server: Server, model: str, count: int, *, stream: bool = False
-) -> Sequence[Sequence[float]]:
+async def send(server: Server, load: Load, count: int) -> Sequence[Sequence[float]]:
     """Ask ``count`` times over ``AT_ONCE`` connections; return when the pieces of each came."""
     left = iter(range(count))
     arrivals: list[Sequence[float]] = []
@@ -154,7 +204,7 @@ async def load(
     async def connection() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         for number in left:
-            writer.write(_request(model, number, stream))
+            writer.write(load.request(number))
             arrivals.append(await _response(reader))
         writer.close()
         await writer.wait_closed()
@@ -163,16 +213,6 @@ async def load(
         for _ in range(AT_ONCE):
             group.create_task(connection())
     return arrivals
-
-
-def _request(model: str, number: int, stream: bool) -> bytes:
-    message = {"role": "user", "content": f"What do {number} pens cost?"}
-    body = json.dumps({"model": model, "messages": [message], "stream": stream}).encode()
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 async def _response(reader: asyncio.StreamReader) -> Sequence[float]:
@@ -187,11 +227,3 @@ async def _response(reader: asyncio.StreamReader) -> Sequence[float]:
         times.append(time.perf_counter())
     await reader.readline()
     return times
-
-
-def _tell(what: str, units: int, ours: float, simulation: float, echo: float) -> None:
-    rates = (units / ours, units / (ours - simulation), units / echo)
-    print(
-        "  {}: {:.0f}/s per core, {:.0f} without the simulation, echo {:.0f}".format(what, *rates),
-        flush=True,
-    )

@@ -23,11 +23,15 @@ from localfusion.fusion import Fusion
 from localfusion.overview import EngineRow
 from localfusion.pool import Waiting
 from localfusion.server.serving import listen, serve
+from localfusion.telemetry import Telemetry
+from localfusion.traces import Traces
 from localfusion.types import Delta, Prompt
 
 CHAT = "/v1/chat/completions"
-TOKENS = 100
-TEXT = " ".join(["word"] * TOKENS)
+USUAL = 100
+"""Tokens of an answer."""
+WORDS = ["word"] * 2000
+"""What engines and echo say, a token each; requests limit it."""
 MEMBERS = ("a", "b", "c")
 JUDGE = "d"
 PRESET = "trio"
@@ -44,9 +48,9 @@ class ForgetfulEngine(SimEngine):
 
 
 def engine(name: str, gap: float = 0.0) -> SimEngine:
-    """Return an engine that says ``TEXT``, a token every ``gap`` seconds."""
+    """Return an engine that says ``WORDS``, one every ``gap`` seconds."""
     profile = SimProfile(inter_token=gap, max_num_seqs=AT_ONCE, num_blocks=1 << 14)
-    return ForgetfulEngine(TEXT, name=name, profile=profile)
+    return ForgetfulEngine(" ".join(WORDS), name=name, profile=profile)
 
 
 @dataclass
@@ -56,9 +60,11 @@ class BenchGateway:
     gap: float
     settings: Settings = field(init=False)
     fusion: Fusion = field(init=False)
+    telemetry: Telemetry = field(init=False)
     draining: bool = False
     queue: Sequence[Waiting] = ()
     notes: Sequence[str] = ()
+    traces: Traces = field(default_factory=Traces)
 
     def __post_init__(self) -> None:
         names = (*MEMBERS, JUDGE)
@@ -67,6 +73,7 @@ class BenchGateway:
             "panel": list(MEMBERS),
             "judge": JUDGE,
             "prefill": False,  # so that a request is a known number of calls
+            "panel_max_tokens": USUAL,
             "options": {"analysis": "none"},
         }
         self.settings = Settings.model_validate(
@@ -77,7 +84,13 @@ class BenchGateway:
             }
         )
         engines = {name: engine(name, self.gap) for name in names}
-        self.fusion = Fusion(engines, self.settings.presets, default_preset=PRESET)
+        self.telemetry = Telemetry(self.settings)
+        self.fusion = Fusion(
+            engines,
+            self.settings.presets,
+            default_preset=PRESET,
+            observers=self.telemetry.observers,
+        )
 
     def phases(self) -> Mapping[str, PhaseChange]:
         return {}
@@ -103,16 +116,17 @@ def echo_app(gap: float) -> Starlette:
 
     async def answer(request: Request) -> Response:
         asked = await request.json()
-        if not asked.get("stream"):
-            message = {"role": "assistant", "content": TEXT}
+        words = WORDS[: asked["max_tokens"]]
+        if not asked["stream"]:
+            message = {"role": "assistant", "content": " ".join(words)}
             return JSONResponse(_object("chat.completion", message=message))
-        return StreamingResponse(_frames(gap), media_type="text/event-stream")
+        return StreamingResponse(_frames(words, gap), media_type="text/event-stream")
 
     return Starlette(routes=[Route(CHAT, answer, methods=["POST"])])
 
 
-async def _frames(gap: float) -> AsyncGenerator[str, None]:
-    for word in TEXT.split(" "):
+async def _frames(words: Sequence[str], gap: float) -> AsyncGenerator[str, None]:
+    for word in words:
         await asyncio.sleep(gap)
         chunk = _object("chat.completion.chunk", delta={"content": f" {word}"})
         yield f"data: {json.dumps(chunk)}\n\n"

@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 
 import psutil
@@ -14,6 +14,7 @@ from localfusion.engines.base import Engine
 from localfusion.engines.sim import SimEngine
 from localfusion.engines.sim_latency import SimProfile
 from localfusion.fusion import Fusion
+from localfusion.fusion.fusion import Observer
 from localfusion.types import Message, Prompt, Request, SamplingParams
 
 MEMBERS = "abcd"
@@ -24,12 +25,17 @@ SECONDS = 60.0
 WAVES = 4
 
 
-def build(text: str, profile: SimProfile, deadline: float = 300.0) -> Fusion:
+def build(
+    text: str,
+    profile: SimProfile,
+    deadline: float = 300.0,
+    observers: Iterable[Observer] = (),
+) -> Fusion:
     """Return four members and a judge that say ``text``."""
     engines = {name: SimEngine(text, name=name, profile=profile) for name in (*MEMBERS, "judge")}
     fields = {"panel": list(MEMBERS), "judge": "judge", "deadline": deadline, "grace": deadline}
     preset = Preset.model_validate(fields)
-    return Fusion(engines, {"bench": preset}, default_preset="bench")
+    return Fusion(engines, {"bench": preset}, default_preset="bench", observers=observers)
 
 
 async def measure() -> list[Row]:

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from localfusion.config import Settings
 from localfusion.engines.base import PhaseChange, PhaseListener, ignore_phase
@@ -15,6 +15,8 @@ from localfusion.fusion import Fusion
 from localfusion.overview import EngineRow
 from localfusion.pool import EnginePool, Waiting
 from localfusion.server.serving import listen, serve
+from localfusion.telemetry import Telemetry
+from localfusion.traces import Traces
 from localfusion.types import Delta, Prompt
 
 PRESET = "soak"
@@ -95,8 +97,10 @@ class System:
     pool: EnginePool
     settings: Settings
     fusion: Fusion
+    telemetry: Telemetry
     draining: bool = False
     notes: Sequence[str] = ()
+    traces: Traces = field(default_factory=Traces)
     are_in_turns: bool = False
 
     def phases(self) -> Mapping[str, PhaseChange]:
@@ -157,8 +161,15 @@ async def open_system(rng: random.Random) -> AsyncGenerator[tuple[System, int], 
     watched = {name: _watched(sim) for name, sim in sims.items()}
     async with EnginePool(watched, DEVICES, keep_alive=KEEP_ALIVE, limits=LIMITS) as pool:
         await pool.start(ignore_phase, require_all=False)
-        fusion = Fusion(pool, settings.presets, default_preset=PRESET, lease=pool.lease)
-        system = System(rng, sims, pool, settings, fusion)
+        telemetry = Telemetry(settings)
+        fusion = Fusion(
+            pool,
+            settings.presets,
+            default_preset=PRESET,
+            lease=pool.lease,
+            observers=telemetry.observers,
+        )
+        system = System(rng, sims, pool, settings, fusion, telemetry)
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         async with asyncio.TaskGroup() as group:

@@ -14,7 +14,7 @@ import pytest
 from localfusion.checks import Limits, Outcome, run, why_unavailable
 from localfusion.checks.sandbox import SandboxError
 
-TIGHT = Limits(cpu_seconds=1, wall_seconds=20.0)
+TIGHT = Limits(cpu_seconds=2, wall_seconds=20.0)
 STAYS = "import signal; signal.pause()"
 # The parent of the last one ends at once, and it leads a session of its own.
 LEAVES_A_STRAY = """

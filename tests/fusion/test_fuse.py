@@ -99,11 +99,13 @@ async def test_client_sampling_reaches_the_answer_but_not_the_panel(fusion: Fusi
 
 async def test_judge_that_copies_a_draft_ends_before_its_mark(fusion: FusionFactory) -> None:
     def copy(prompt: Prompt) -> str:
-        return prompt.messages[-1].content.partition("draft A]\n\n")[2]
+        return prompt.messages[-1].content.partition("] draft A\n\n")[2]
 
-    panel = fusion(a=SimEngine("It is 8."), b=SimEngine("9"), judge=SimEngine(copy))
+    answer = await fusion(
+        a=SimEngine("It is 8."), b=SimEngine("9"), judge=SimEngine(copy)
+    ).complete(REQUEST)
 
-    assert (await panel.complete(REQUEST)).text.strip() == "It is 8."
+    assert (answer.text.strip(), answer.model) == ("9", "judge")
 
 
 async def test_samples_of_a_member_have_consecutive_seeds_and_share_its_prompt_cache(

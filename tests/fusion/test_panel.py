@@ -41,7 +41,7 @@ async def test_long_unfinished_text_of_a_straggler_is_a_draft(fusion: FusionFact
 
     assert (answer.status, answer.reason) == ("degraded", "member_timeout")
     assert answer.candidates[2].is_partial
-    assert "end of C, unfinished" in judge.calls[-1].messages[-1].content
+    assert "] end; unfinished: C\n" in judge.calls[-1].messages[-1].content
     assert slow.aborts == 1
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.engines.sim_latency import SimProfile
-from localfusion.events import PrefillCompleted
+from localfusion.events import PanelCompleted, PrefillCompleted
 from localfusion.fusion import Fusion
 from localfusion.fusion.judge.drafts import Order
 from localfusion.fusion.judge.prefill import PRIORITY
@@ -125,17 +125,35 @@ async def test_engine_without_a_prefix_cache_is_not_asked(fusion: FusionFactory)
     assert all(call.priority != PRIORITY for call in engine.calls)
 
 
-@pytest.mark.parametrize(("device", "guesses"), [("gpu", True), ("cpu", False)])
-async def test_cores_that_write_drafts_read_no_draft_that_may_not_be_next(
-    fusion: FusionFactory, device: Literal["gpu", "cpu"], guesses: bool
+@pytest.mark.parametrize(("device", "reads"), [("gpu", True), ("cpu", False)])
+async def test_cores_that_write_drafts_read_none_meanwhile(
+    fusion: FusionFactory, device: Literal["gpu", "cpu"], reads: bool
 ) -> None:
     engine = SimEngine(LONG, profile=replace(SLOW, device=device))
     panel = [{"model": "judge", "n": 3}]  # all end in the same step
 
     events = await events_of(fusion(judge=engine, panel=panel, prefill=True, options=WRITE_ONLY))
 
-    whole = [event.drafts for event in events if isinstance(event, PrefillCompleted)]
-    assert (0 in whole) is guesses
+    assert any(isinstance(event, PrefillCompleted) for event in events) is reads
+
+
+async def test_cores_that_have_written_their_draft_read_while_others_write(
+    fusion: FusionFactory,
+) -> None:
+    engine = SimEngine(LONG, profile=replace(SLOW, device="cpu"))
+    slower = SimEngine(LONG, profile=replace(SLOW, inter_token=5 * SLOW.inter_token))
+
+    events = await events_of(
+        fusion(
+            judge=engine, b=slower, panel=["judge", "b"], prefill=True, grace=3600,
+            options=WRITE_ONLY,
+        )
+    )  # fmt: skip
+
+    ends = [e for e in events if isinstance(e, PanelCompleted | PrefillCompleted)]
+    assert isinstance(ends[0], PanelCompleted)
+    assert isinstance(ends[1], PrefillCompleted)
+    assert ends[1].skipped is None
 
 
 def candidate(index: int, *, lost: bool = False) -> Candidate:

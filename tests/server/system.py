@@ -6,19 +6,23 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import httpx2
 from openai import AsyncOpenAI
 
-from localfusion.config import Preset, Settings
+from localfusion.config import Preset, Settings, TraceSettings
 from localfusion.engines.base import PhaseChange
 from localfusion.engines.sim import SimEngine
+from localfusion.events import Event
 from localfusion.fusion import Fusion
 from localfusion.overview import EngineRow
 from localfusion.pool import Waiting
 from localfusion.server.access import Access
 from localfusion.server.connection import USUAL, ConnectionLimits
 from localfusion.server.serving import listen, serve
+from localfusion.telemetry import Telemetry
+from localfusion.traces import Traces, Versions, open_traces
 
 CHAT = "/v1/chat/completions"
 
@@ -40,13 +44,21 @@ class SimGateway:
     settings: Settings
     draining: bool = False
     reasons: tuple[str, ...] = ()
+    traces: Traces = field(default_factory=Traces)
     fusion: Fusion = field(init=False)
+    telemetry: Telemetry = field(init=False)
 
     def __post_init__(self) -> None:
+        self.telemetry = Telemetry(self.settings)
+        self.observe()
+
+    def observe(self, *observers: Callable[[Event], None]) -> None:
+        """Answer from now on with these observers."""
         self.fusion = Fusion(
             self.engines,
             self.settings.presets,
-            default_preset="trio",
+            default_preset=next(iter(self.settings.presets)),
+            observers=[*observers, *self.telemetry.observers],
             aliases=self.settings.aliases,
         )
 
@@ -93,6 +105,13 @@ class SimGateway:
         await until(lambda: all(self.engines[name].aborts for name in engines))
 
 
+async def on_disk(system: SimGateway, id: str) -> None:
+    """Wait until the trace of a run that has ended is on disk, and its words can be searched."""
+    # On a busy machine an acknowledgement may come too late for a client; a test has the time.
+    assert not await system.traces.delete("0" * 32)  # comes behind all that has happened
+    assert await system.traces.get(id) is not None
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until something is so; pytest's time limit ends a vain wait."""
     while not condition():  # noqa: ASYNC110  SimEngine has no event to wait for
@@ -133,6 +152,23 @@ def gateway(
         }
     )
     return SimGateway(sims, settings)
+
+
+@asynccontextmanager
+async def traced(
+    folder: Path,
+    system: SimGateway | None = None,
+    *,
+    access: Access | None = None,
+    content: Literal["full", "hash", "none"] = "full",
+) -> AsyncGenerator["Served", None]:
+    """Serve a gateway whose runs are kept."""
+    system = system or gateway()
+    async with open_traces(TraceSettings(content=content), folder) as traces:
+        system.traces = traces
+        system.observe(traces.observer(lambda _: Versions("0.1")))
+        async with served(system, access=access) as server:
+            yield server
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Chat completions through the official client, on a real port."""
 
 import json
+from pathlib import Path
 
 import pytest
 from openai import APIError, BadRequestError, InternalServerError, NotFoundError
@@ -10,7 +11,7 @@ from localfusion.client import RemoteFusion
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.events import RunCompleted
 from localfusion.types import Message, Request, SamplingParams
-from tests.server.system import CHAT, body, gateway, served
+from tests.server.system import CHAT, body, gateway, served, traced
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "How many pens?"}]
 TRIO = "localfusion/trio"
@@ -129,8 +130,8 @@ async def test_reasoning_goes_out_under_both_names() -> None:
         assert "".join(str(extra(delta, name) or "") for delta in deltas) == "Hm."
 
 
-async def test_full_answer_is_told_in_headers() -> None:
-    async with served() as server:
+async def test_full_answer_is_told_in_headers(tmp_path: Path) -> None:
+    async with traced(tmp_path) as server:
         response = await server.http.post(CHAT, json=body(top_k=4))
 
     assert response.headers["x-localfusion-status"] == "full"
@@ -141,8 +142,8 @@ async def test_full_answer_is_told_in_headers() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_lost_member_is_told_before_the_text(stream: bool) -> None:
-    async with served(gateway(b=SimEngine(failure=REFUSE))) as server:
+async def test_lost_member_is_told_before_the_text(tmp_path: Path, stream: bool) -> None:
+    async with traced(tmp_path, gateway(b=SimEngine(failure=REFUSE))) as server:
         response = await server.http.post(CHAT, json=body(stream=stream))
 
     first = json.loads(response.text.split("\n\n")[0][6:]) if stream else response.json()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from mcp import Client, MCPError
@@ -15,7 +16,7 @@ from localfusion.config import Limits
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.server.admission import Runs
 from localfusion.server.mcp_tools import create_mcp_server
-from tests.server.system import Served, SimGateway, gateway, served, stalled, until
+from tests.server.system import Served, SimGateway, gateway, served, stalled, traced, until
 
 ASK = {"prompt": "How many pens?"}
 OLD, NEW = "legacy", "2026-07-28"
@@ -81,8 +82,8 @@ async def test_tools_are_listed_with_schemas_that_say_all_there_is(mode: str) ->
 
 
 @both_protocols
-async def test_answer_comes_as_text_and_with_its_account(mode: str) -> None:
-    async with served() as server, connect(server, mode) as client:
+async def test_answer_comes_as_text_and_with_its_account(tmp_path: Path, mode: str) -> None:
+    async with traced(tmp_path) as server, connect(server, mode) as client:
         result = await client.call_tool("fuse", ASK)
 
     account = found(result)

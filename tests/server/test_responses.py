@@ -1,6 +1,7 @@
 """``/v1/responses`` on a real port: whole replies, tools, forms, and the official client."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from openai.types.responses import FunctionToolParam, Response
 
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.types import Message, Prompt
-from tests.server.system import Served, gateway, served
+from tests.server.system import Served, gateway, served, traced
 
 RESPONSES = "/v1/responses"
 TRIO = "localfusion/trio"
@@ -59,8 +60,8 @@ def said(prompt: Prompt) -> Sequence[Message]:
     return prompt.messages
 
 
-async def test_fusion_comes_before_the_message_that_came_of_it() -> None:
-    async with served() as server:
+async def test_fusion_comes_before_the_message_that_came_of_it(tmp_path: Path) -> None:
+    async with traced(tmp_path) as server:
         body = await create(server)
 
     fusion = body["output"][0]

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from localfusion.engines.base import Engine
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.errors import OverloadedError
 from localfusion.fusion import Fusion
-from tests.server.system import Served, gateway, served
+from tests.server.system import Served, gateway, served, traced
 from tests.server.test_responses import REFUSE, RESPONSES, TRIO, WEATHER, ask, check_strictly
 
 CALL = "response.fusion_call."
@@ -102,9 +103,9 @@ async def test_members_are_told_with_index_as_they_speak() -> None:
     assert (judge["analyst_model"], judge["judge_model"]) == ("d", "d")
 
 
-async def test_stream_ends_with_what_its_events_added_up_to() -> None:
+async def test_stream_ends_with_what_its_events_added_up_to(tmp_path: Path) -> None:
     system = gateway(d=SimEngine("They cost 8 euros in all.", reasoning="Hm."))
-    async with served(system) as server:
+    async with traced(tmp_path, system) as server:
         events = await stream(server)
 
     final = events[-1]["response"]

@@ -51,6 +51,17 @@ async def test_context_of_a_preset_is_its_smallest_members() -> None:
     assert (model.owned_by, (model.model_extra or {})["license"]) == ("nobody", "Apache-2.0")
 
 
+async def test_preset_tells_what_it_is_made_of() -> None:
+    preset = {"description": "Three.", "panel": [{"model": "a", "n": 2}, "b"], "policy": "vote"}
+    async with served(gateway(preset=preset | {"options": {}})) as server:
+        entry = (await server.http.get("/v1/models/localfusion/trio")).json()
+        model = (await server.http.get("/v1/models/a")).json()
+
+    assert entry["panel"] == ["a", "a", "b"]
+    assert (entry["judge"], entry["policy"], entry["description"]) == ("d", "vote", "Three.")
+    assert "panel" not in model
+
+
 @pytest.mark.parametrize("name", ["gpt", "..%2f..%2fetc%2fpasswd", "%00", "x" * 300])
 async def test_unknown_model_is_not_found(name: str) -> None:
     async with served() as server:
@@ -120,7 +131,7 @@ async def test_full_house_is_refused_before_the_first_byte() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/index.html", 404, "not_found"),
         ("GET", "/docs", 404, "not_found"),
         ("GET", "/v1/models/", 404, "model_not_found"),
         ("GET", "//v1/models", 404, "not_found"),

@@ -32,7 +32,6 @@ class Connection:
     reads: float = float("inf")
     pieces: list[tuple[float, bytes]] = field(default_factory=list)
     sent: list[tuple[float, MutableMapping[str, object]]] = field(default_factory=list)
-    cut_at: float | None = None
     app: ASGIApp | None = None
 
     async def run(self) -> "Connection":
@@ -44,7 +43,6 @@ class Connection:
             "path": CHAT,
             "query_string": b"",
             "headers": headers,
-            "state": {"abort": self._cut},
         }
         await (self.app or create_app(self.system))(scope, self._receive, self._send)
         return self
@@ -61,9 +59,6 @@ class Connection:
         if len(self.sent) >= self.reads:
             await asyncio.Event().wait()
         self.sent.append((self.now, message))
-
-    def _cut(self) -> None:
-        self.cut_at = self.now
 
     @property
     def now(self) -> float:
@@ -129,12 +124,12 @@ async def test_keep_alive_is_the_settings() -> None:
     assert [at for at, _ in connection.comments] == [2, 4]
 
 
-async def test_reader_that_stalls_is_cut_and_its_run_ends() -> None:
+async def test_run_of_a_reader_that_stalls_ends_with_its_connection() -> None:
     system = gateway(d=SimEngine("word " * 1900))
 
-    connection = await ask(system, reads=4).run()
+    connection = await ask(system, reads=4, leaves_at=30).run()
 
-    assert connection.cut_at == 30
+    assert connection.now == 30
     assert len(connection.sent) == 4
     assert system.aborts == {"d": 1}
 

@@ -14,6 +14,8 @@ from localfusion.types import Candidate, Message
 
 REPEATED_CHARACTERS = 1000
 """A question up to this long stands behind the drafts once more: small models lose it otherwise."""
+NEAR_CHARACTERS = 2000
+"""Drafts shorter than this together leave the question near enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Draft:
 
     Attributes:
         trace: Its reasoning, empty where there is none or it is not shown.
-        is_open: It still grows: its end mark is not written yet.
+        is_open: It still grows: the mark behind it is not written yet.
     """
 
     index: int
@@ -38,12 +40,14 @@ class Drafts:
 
     Attributes:
         nonce: Hex code in the marks around the drafts; the panel never sees it.
+        instruction: What stands at the end of the prompt for an answer; None: our words.
     """
 
     conversation: tuple[Message, ...]
     nonce: str
     drafts: tuple[Draft, ...] = ()
     shows_traces: bool = True
+    instruction: str | None = None
 
     def read(self, candidate: Candidate, *, is_open: bool = False) -> Draft:
         """Make a candidate readable for the judge."""
@@ -62,9 +66,22 @@ class Drafts:
     def messages(self, tail: str = "") -> tuple[Message, ...]:
         """Return the prompt; with each draft more it goes on where it ended before the tail."""
         parts = [render("judge", nonce=self.nonce)]
-        for label, draft in zip(LABELS, self.drafts, strict=False):
-            parts.append(render("draft", nonce=self.nonce, label=label, **_fields(draft)))
-        return extend(self.conversation, "".join(parts) + tail)
+        labeled = list(zip(LABELS, self.drafts, strict=False))
+        parts += [
+            render(
+                "draft",
+                nonce=self.nonce,
+                label=label,
+                text=draft.text,
+                trace=draft.trace,
+                is_open=draft.is_open,
+            )
+            for label, draft in labeled
+        ]
+        if tail:
+            unfinished = ", ".join(label for label, draft in labeled if draft.is_unfinished)
+            parts += [render("end", unfinished=unfinished), tail]
+        return extend(self.conversation, "".join(parts))
 
     @property
     def labels(self) -> dict[str, int]:
@@ -84,35 +101,27 @@ class Drafts:
     # The tails.
 
     def analysis_prompt(self) -> tuple[Message, ...]:
-        return self.messages(render("analyze", nonce=self.nonce))
+        return self.messages(render("analyze"))
 
     def verdict_prompt(self) -> tuple[Message, ...]:
         letters = ", ".join(self.labels)
-        return self.messages(render("verdict", nonce=self.nonce, letters=letters))
+        return self.messages(render("verdict", letters=letters))
 
     def synthesis_prompt(
         self, notes: str | None, *, has_inline: bool, has_schema: bool = False
     ) -> tuple[Message, ...]:
         """Ask for the answer; ``notes``: what the judge has found out before, as data."""
         asked = last_question(self.conversation)
+        is_near = sum(len(draft.text) + len(draft.trace) for draft in self.drafts) < NEAR_CHARACTERS
         tail = render(
             "synthesize",
-            nonce=self.nonce,
             notes=notes and neutralize(notes, self.nonce),
-            question=asked if len(asked) <= REPEATED_CHARACTERS else "",
+            question="" if is_near or len(asked) > REPEATED_CHARACTERS else asked,
             has_inline=has_inline,
             has_schema=has_schema,
+            instruction=self.instruction,
         )
         return self.messages(tail)
-
-
-def _fields(draft: Draft) -> dict[str, object]:
-    return {
-        "text": draft.text,
-        "trace": draft.trace,
-        "is_unfinished": draft.is_unfinished,
-        "is_open": draft.is_open,
-    }
 
 
 class Order:

@@ -57,9 +57,6 @@ class Prefill:
         self._emit = emit
         self._room = room
         self._conversation = calls.counts.get(model, 0)
-        # Cores that write drafts read at their expense; a guess is not worth that.
-        writes_here = self._engine.facts.device == "cpu" and model in members
-        self._guesses = order.is_arrival and not writes_here
         self._growing: dict[int, PanelAdded] = {}
         self._texts: dict[int, list[str]] = {}
         self._tokens: dict[int, int] = {}
@@ -91,6 +88,8 @@ class Prefill:
         while True:
             await self._grown.wait()
             self._grown.clear()
+            if self._is_writing:
+                continue
             drafts = self._sequence()
             if sum(tokens for _, tokens in drafts) > self._room:
                 await self._emit(PrefillCompleted(drafts=len(self._order.placed), skipped="window"))
@@ -101,6 +100,13 @@ class Prefill:
                 continue
             if not await self._extend(drafts):
                 return
+
+    @property
+    def _is_writing(self) -> bool:
+        """Whether the judge's cores write a draft: they would read at its expense, none sooner."""
+        if self._engine.facts.device != "cpu":
+            return False
+        return any(event.model == self._model for event in self._growing.values())
 
     def _sequence(self) -> list[tuple[int, int]]:
         """Return which drafts the prompt has now, each with about its tokens.
@@ -113,7 +119,7 @@ class Prefill:
         grown = {
             index: len(self._texts[index]) * self._calls.panel_interval for index in self._growing
         }
-        if known is None and self._guesses and grown:
+        if known is None and self._order.is_arrival and grown:
             longest = max(grown, key=lambda index: grown[index])
             # No change of mind for a few words more.
             keeps = self._next in grown and grown[self._next] + LEAST_TOKENS >= grown[longest]

@@ -37,7 +37,8 @@ class Seat:
         """Return the judge's prompt before any draft."""
         shows_traces = self.preset.traces == "keep"
         nonce = nonce_of(self.calls.seed("nonce"))
-        return Drafts(self.conversation, nonce, shows_traces=shows_traces)
+        instruction = self.request.instruction
+        return Drafts(self.conversation, nonce, shows_traces=shows_traces, instruction=instruction)
 
     def prefill(self, members: Collection[str], order: Order) -> Prefill | None:
         """Return what lets the judge read ahead, None where it is not to or cannot."""

@@ -2,24 +2,25 @@
 
 import asyncio
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from starlette.types import Message, Scope, Send
 
 from localfusion.engines.sim import SimEngine, SimFailure
-from localfusion.server import replays
+from localfusion.server import idempotency
 from localfusion.server.access import Access
+from localfusion.server.idempotency import KeptReplies
 from localfusion.server.keys import KeyFile
-from localfusion.server.replays import Replays
-from tests.server.system import CHAT, body, gateway, served
+from tests.server.system import CHAT, body, gateway, served, traced
 
 pytestmark = [pytest.mark.promise(8), pytest.mark.malformed("M39")]
 
 KEY = {"idempotency-key": "once"}
 
 
-async def test_answer_is_given_again_byte_for_byte() -> None:
-    async with served() as server:
+async def test_answer_is_given_again_byte_for_byte(tmp_path: Path) -> None:
+    async with traced(tmp_path) as server:
         first = await server.http.post(CHAT, json=body(), headers=KEY)
         calls = server.gateway.calls
         again = await server.http.post(CHAT, json=body(), headers=KEY)
@@ -40,6 +41,59 @@ async def test_stream_is_given_again_byte_for_byte() -> None:
     assert first.content == again.content
     assert first.text.endswith("data: [DONE]\n\n")
     assert again.headers["idempotent-replayed"] == "true"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answer_is_given_again_by_the_next_process(tmp_path: Path, stream: bool) -> None:
+    async with traced(tmp_path) as server:
+        first = await server.http.post(CHAT, json=body(stream=stream), headers=KEY)
+    async with traced(tmp_path) as server:
+        again = await server.http.post(CHAT, json=body(stream=stream), headers=KEY)
+        other = await server.http.post(CHAT, json=body("Another?"), headers=KEY)
+        calls = server.gateway.calls
+
+    assert calls == 0
+    assert again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+
+
+async def test_answer_that_broke_off_is_tried_again_by_the_next_process(tmp_path: Path) -> None:
+    dying = SimEngine("They cost 8 euros in all.", failure=SimFailure("die", at_token=3))
+    system = gateway(d=dying, preset={"options": {"analysis": "none"}})
+    async with traced(tmp_path, system) as server:
+        first = await server.http.post(CHAT, json=body(stream=True), headers=KEY)
+    async with traced(tmp_path) as server:
+        again = await server.http.post(CHAT, json=body(stream=True), headers=KEY)
+
+    assert (first.status_code, '"error"' in first.text) == (200, True)
+    assert '"error"' not in again.text
+    assert again.text.endswith("data: [DONE]\n\n")
+    assert "idempotent-replayed" not in again.headers
+
+
+@pytest.mark.parametrize("content", ["hash", "none"])
+async def test_answer_whose_texts_are_not_kept_goes_with_the_process(
+    tmp_path: Path, content: Literal["hash", "none"]
+) -> None:
+    async with traced(tmp_path, content=content) as server:
+        await server.http.post(CHAT, json=body(), headers=KEY)
+    async with traced(tmp_path, content=content) as server:
+        await server.http.post(CHAT, json=body(), headers=KEY)
+
+        assert server.gateway.calls == 5
+
+
+async def test_deleted_trace_takes_its_answer_with_it(tmp_path: Path) -> None:
+    async with traced(tmp_path) as server:
+        first = await server.http.post(CHAT, json=body(), headers=KEY)
+        id = first.headers["x-localfusion-trace"]
+        assert (await server.http.delete(f"/v1/traces/{id}")).is_success
+    async with traced(tmp_path) as server:
+        again = await server.http.post(CHAT, json=body(), headers=KEY)
+
+    assert "idempotent-replayed" not in again.headers
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -70,7 +124,7 @@ async def test_key_belongs_to_its_route_and_its_caller(tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys.json")
     names = ("ann", "bob")
     callers = [{"authorization": f"Bearer {keys.create(name, 'use')}", **KEY} for name in names]
-    async with served(access=Access(keys=keys)) as server:
+    async with traced(tmp_path / "traces", access=Access(keys=keys)) as server:
         mine, theirs = [
             await server.http.post(CHAT, json=body(), headers=caller) for caller in callers
         ]
@@ -118,7 +172,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.kept = Replays(lambda: self.now)
+        self.kept = KeptReplies(clock=lambda: self.now)
         self.may_end = asyncio.Event()
         self.may_end.set()
         self.worked = 0
@@ -198,25 +252,25 @@ async def test_answer_is_kept_for_ten_minutes() -> None:
 
 async def test_oldest_answers_leave_where_there_are_too_many_or_too_much() -> None:
     asked = Asked()
-    for number in range(replays.MOST_ENTRIES + 1):
+    for number in range(idempotency.MOST_ENTRIES + 1):
         asked.now += 0.1
         await asked.ask(str(number))
     many = asked.worked
-    await asked.ask(str(replays.MOST_ENTRIES))
+    await asked.ask(str(idempotency.MOST_ENTRIES))
     kept = asked.worked
     await asked.ask("0")
     oldest_left = asked.worked
-    await asked.ask("large", replays.MOST_BYTES - 100)
-    await asked.ask(str(replays.MOST_ENTRIES // 2))
+    await asked.ask("large", idempotency.MOST_BYTES - 100)
+    await asked.ask(str(idempotency.MOST_ENTRIES // 2))
 
-    assert many == kept == replays.MOST_ENTRIES + 1
+    assert many == kept == idempotency.MOST_ENTRIES + 1
     assert oldest_left == many + 1
     assert asked.worked == oldest_left + 2
 
 
 @pytest.mark.virtual_time
 async def test_who_asks_again_while_the_run_still_cleans_up_begins_another() -> None:
-    kept, gone, worked = Replays(), asyncio.Event(), list[str]()
+    kept, gone, worked = KeptReplies(), asyncio.Event(), list[str]()
 
     async def slow(write: Send) -> bool:
         worked.append("first")
