@@ -57,7 +57,7 @@ class Dialect:
     """What a server takes besides OpenAI's own fields.
 
     Attributes:
-        is_vllm: It passes arguments on to the chat template.
+        is_vllm: It passes arguments on to the chat template, and knows strict functions.
         takes_priority: To vLLM a priority may be an error without ``--scheduling-policy priority``.
         takes_no_effort: Effort ``none`` may be asked of it, and is left out elsewhere: a model with
             Mistral's own tokenizer, and many a server of a model that never thinks, refuse it.
@@ -103,7 +103,7 @@ def request_body(model: str, prompt: Prompt, dialect: Dialect) -> dict[str, obje
         body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     body |= _wanted_logprobs(prompt)
     if prompt.tools is not None:
-        body |= _tools(prompt.tools)
+        body |= _tools(prompt.tools, dialect)
     if prompt.effort is not None and (prompt.effort != "none" or dialect.takes_no_effort):
         body |= _effort(prompt.effort, dialect)
     return body | _hints(prompt, dialect)
@@ -137,7 +137,11 @@ def _effort(effort: Effort, dialect: Dialect) -> dict[str, object]:
     return switch | ({"reasoning_effort": effort} if thinks else {})
 
 
-def _tools(tools: Tools) -> dict[str, object]:
+def _tools(tools: Tools, dialect: Dialect) -> dict[str, object]:
+    if dialect.is_vllm and tools.choice == "required":
+        # Else vLLM 0.32 holds a forced call to its form alone: small models leave arguments out.
+        functions = tuple(replace(f, strict=f.strict is not False) for f in tools.functions)
+        tools = replace(tools, functions=functions)
     body: dict[str, object] = {"tools": tool_list(tools), "tool_choice": tools.choice}
     if tools.only is not None:
         body["tool_choice"] = {"type": "function", "function": {"name": tools.only}}

@@ -1,6 +1,7 @@
 """What OpenAIEngine sends, and what it reads from a good stream."""
 
 from dataclasses import replace
+from typing import Literal, cast
 
 import pytest
 
@@ -9,7 +10,16 @@ from localfusion.engines.base import EngineFacts
 from localfusion.engines.openai import (
     OpenAIEngine,
 )
-from localfusion.types import Delta, Effort, Message, Prompt, SamplingParams, Usage
+from localfusion.types import (
+    Delta,
+    Effort,
+    Function,
+    Message,
+    Prompt,
+    SamplingParams,
+    Tools,
+    Usage,
+)
 from tests.engines.kinds import PROMPT, collect
 from tests.engines.raw_server import (
     DONE,
@@ -101,6 +111,34 @@ async def test_logprobs_are_asked_for_by_both_fields(
 
     assert server.asked[0].body["logprobs"] is True
     assert server.asked[0].body["top_logprobs"] == 20
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted", "sent"),
+    [
+        ("required", None, True),
+        ("required", True, True),
+        ("required", False, False),
+        ("auto", None, None),
+        ("auto", True, True),
+    ],
+)
+def test_vllm_is_told_to_hold_forced_calls_to_the_functions_schema(
+    choice: Literal["auto", "required"], wanted: bool | None, sent: bool | None
+) -> None:
+    function = Function("weather", parameters={"type": "object"}, strict=wanted)
+    prompt = replace(PROMPT, tools=Tools((function,), choice))
+
+    body = wire.request_body("a", prompt, wire.Dialect(is_vllm=True))
+    elsewhere = wire.request_body("a", prompt, wire.Dialect())
+
+    assert _strictness(body) == sent
+    assert _strictness(elsewhere) == wanted
+
+
+def _strictness(body: dict[str, object]) -> object:
+    (tool,) = cast("list[dict[str, dict[str, object]]]", body["tools"])
+    return tool["function"].get("strict")
 
 
 @pytest.mark.parametrize(
