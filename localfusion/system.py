@@ -109,7 +109,9 @@ def compose(
             # A judge that loads after the panel begins with an empty cache: nothing to read ahead.
             presets[name] = preset.model_copy(update={"prefill": False})
     order = [slot.model for slot in plan.slots]
-    models = (*order, *(name for name in models if name not in order))
+    # A judge that the plan replaced has no slot; what runs elsewhere needs none.
+    named = dict.fromkeys(m for preset in {**alone, **presets}.values() for m in preset.models)
+    models = (*order, *(name for name in named if name not in order))
     return System(config, presets, models, files, plan, (*notes, *plan.notes))
 
 

@@ -1,21 +1,22 @@
 """What would run: what a user should know of it before anything runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from localfusion.config import Config, load
-from localfusion.hardware import imagine
+from localfusion.hardware import Hardware, detect, imagine
 from localfusion.system import compose
+from tests.weights.places import LLAMA, write_model
 
-MODELS = """
-default_preset: {gpu: p, cpu: p}
-models:
-  a: {engine: sim, origin: "Acme, A-1"}
-  b: {engine: sim, origin: "Acme, B-2"}
-  c: {engine: sim, origin: "Others, C-3"}
-  d: {engine: sim}
-  e: {engine: sim}
+HEAD = "default_preset: {gpu: p, cpu: p}\n"
+MODELS = f"""{HEAD}models:
+  a: {{engine: sim, origin: "Acme, A-1"}}
+  b: {{engine: sim, origin: "Acme, B-2"}}
+  c: {{engine: sim, origin: "Others, C-3"}}
+  d: {{engine: sim}}
+  e: {{engine: sim}}
 """
 
 
@@ -39,3 +40,25 @@ def test_judge_that_grades_its_kin_is_told(
     notes = compose(config, ["p"], (), imagine("1x24GB"), sim=True).notes
 
     assert notes == (() if said is None else (f"preset p: {said}",))
+
+
+def test_judge_for_which_there_is_no_room_is_no_engine(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_model(tmp_path / name, {**LLAMA, "max_position_embeddings": 4096})
+    file = tmp_path / "models.yaml"
+    file.write_text(f"""{HEAD}models:
+  a: {{source: {{path: a}}, options: {{max_model_len: 1024}}}}
+  b: {{source: {{path: b}}, options: {{max_model_len: 1024}}}}
+presets:
+  p: {{panel: [a], judge: b}}
+""")
+    loaded = load(file)
+    cpu = detect().cpu
+    room = compose(loaded, ["p"], (), Hardware(replace(cpu, free_bytes=1 << 40)), sim=False)
+    need = sum(slot.bytes for slot in room.slots.values())
+
+    tight = compose(loaded, ["p"], (), Hardware(replace(cpu, free_bytes=need // 4 * 3)), sim=False)
+
+    assert tight.presets["p"].judge == "a"
+    assert tight.models == ("a",)
+    assert set(tight.slots) == set(tight.models)

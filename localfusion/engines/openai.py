@@ -24,6 +24,7 @@ from localfusion.engines.base import (
     PhaseListener,
 )
 from localfusion.engines.connection import CONNECT_SECONDS, Connection
+from localfusion.engines.openai_stream import ChunkReader
 from localfusion.errors import (
     ConfigError,
     EngineError,
@@ -264,7 +265,8 @@ class OpenAIEngine:
         """Stream the answer; see Engine. Closing it closes the connection, so the server aborts."""
         prompt = replace(prompt, messages=turns.shape(prompt.messages, self._facts.turns))
         body = wire.request_body(self._model, prompt, self._dialect)
-        reader = wire.ChunkReader(self.name, with_logprobs=prompt.logprobs is not None)
+        stop = prompt.sampling.stop if wire.keeps_stop_words(prompt, self._dialect) else ()
+        reader = ChunkReader(self.name, with_logprobs=prompt.logprobs is not None, stop=stop)
         url = f"{self._base}/{'chat/completions' if prompt.raw is None else 'completions'}"
         async with aclosing(self._server.events(url, body)) as events:
             async for data in events:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from localfusion.engines.openai_wire import NEVER
+from localfusion.engines.openai_stream import NEVER
 from localfusion.engines.sim_schema import minimal_instance
 from localfusion.errors import RequestError
 from localfusion.types import (

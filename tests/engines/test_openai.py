@@ -1,15 +1,18 @@
 """What OpenAIEngine sends, and what it reads from a good stream."""
 
+import json
 from dataclasses import replace
 from typing import Literal, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from localfusion.engines import openai_wire as wire
 from localfusion.engines.base import EngineFacts
-from localfusion.engines.openai import (
-    OpenAIEngine,
-)
+from localfusion.engines.openai import OpenAIEngine
+from localfusion.engines.openai_stream import MAX_TEXT, ChunkReader
+from localfusion.engines.stops import StopWords
 from localfusion.types import (
     Delta,
     Effort,
@@ -71,6 +74,65 @@ async def test_body_holds_the_allowed_fields_and_no_other(
             "json_schema": {"name": "answer", "strict": True, "schema": {"type": "null"}},
         },
     }
+
+
+WORDS = st.lists(st.text("ab[x", min_size=1, max_size=4), min_size=1, max_size=3)
+
+
+@given(WORDS, st.text("ab[x", max_size=30), st.lists(st.integers(1, 5)))
+def test_text_is_cut_at_the_first_stop_word_however_its_pieces_come(
+    words: list[str], text: str, sizes: list[int]
+) -> None:
+    ends = [text.find(word) + len(word) for word in words if word in text]
+    told = text[: min(ends)] if ends else text  # as a server that leaves the stop word in it
+
+    reader, found, rest = StopWords(words), "", told
+    for size in sizes:
+        found += reader.take(rest[:size])
+        assert told.startswith(found)
+        rest = rest[size:]
+    found += reader.take(rest)
+    found += reader.end()
+
+    longest = max((word for word in words if told.endswith(word)), key=len, default="")
+    assert found == told.removesuffix(longest)
+
+
+def test_text_that_no_stop_word_begins_with_is_not_held_back() -> None:
+    reader = StopWords(["[code", "\n\n"])
+
+    assert reader.take("The town") == "The town"
+    assert reader.take(" may [") == " may "
+    assert reader.take("build") == "[build"
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_kept"),
+    [({}, True), ({"logprobs": 0}, False), ({"tools": Tools((Function("f"),))}, False)],
+)
+def test_vllm_leaves_the_stop_word_in_plain_texts(
+    changes: dict[str, object], is_kept: bool
+) -> None:
+    prompt = replace(PROMPT, sampling=SamplingParams(stop=("[code",)), **changes)  # type: ignore[arg-type]
+
+    body = wire.request_body("a", prompt, wire.Dialect(is_vllm=True))
+    elsewhere = wire.request_body("a", prompt, wire.Dialect())
+
+    assert ("include_stop_str_in_output" in body) == is_kept
+    assert "include_stop_str_in_output" not in elsewhere
+
+
+@pytest.mark.parametrize(("said", "left"), [("two [code", "two "), ("two [co", "two [co")])
+def test_stop_word_is_taken_off_what_is_said_and_thought(said: str, left: str) -> None:
+    reader = ChunkReader("a", stop=("[code",))
+    chunks: list[dict[str, object]] = [{"delta": {key: said}} for key in ("reasoning", "content")]
+    chunks[-1]["finish_reason"] = "stop"
+
+    deltas = [reader.read(json.dumps({"choices": [chunk]})) for chunk in chunks]
+    deltas.append(reader.last())
+
+    assert "".join(delta.text for delta in deltas if delta) == left
+    assert "".join(delta.reasoning for delta in deltas if delta) == left
 
 
 async def test_unset_fields_are_left_to_the_server(server: RawServer, engine: OpenAIEngine) -> None:
@@ -255,10 +317,10 @@ async def test_finished_stream_may_lack_its_done_event(
 
 
 async def test_endless_text_is_cut(server: RawServer, engine: OpenAIEngine) -> None:
-    megabyte = "x" * (wire.MAX_TEXT // 4)
+    megabyte = "x" * (MAX_TEXT // 4)
     server.stream(*[says(megabyte) for _ in range(8)])
 
     deltas = await collect(engine)
 
-    assert sum(len(delta.text) for delta in deltas) == wire.MAX_TEXT
+    assert sum(len(delta.text) for delta in deltas) == MAX_TEXT
     assert deltas[-1].finish_reason == "length"

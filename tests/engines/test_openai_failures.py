@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localfusion.engines import openai_wire as wire
 from localfusion.engines.connection import HTTP_ERRORS, MAX_EVENT, translate
 from localfusion.engines.openai import OpenAIEngine
+from localfusion.engines.openai_stream import ChunkReader
 from localfusion.errors import (
     ConfigError,
     ContextLengthError,
@@ -135,7 +135,7 @@ CHUNKS = st.fixed_dictionaries(
 
 @given(st.lists(CHUNKS | ANYTHING))
 def test_any_json_is_read_or_refused_as_an_engine_error(chunks: list[object]) -> None:
-    reader = wire.ChunkReader("a", with_logprobs=True)
+    reader = ChunkReader("a", with_logprobs=True)
 
     try:
         for chunk in chunks:
