@@ -103,6 +103,8 @@ class Limits(Section):
     """Requests of one API key that run at once; further ones of it wait."""
     key_queued: int = Field(default=64, ge=0, le=4096)
     """Requests of one API key that wait; above: 429 with Retry-After."""
+    connections: int = Field(default=1024, ge=8, le=65_536)
+    """Clients connected at once, whether they ask or not; a further one is closed."""
 
 
 class Rates(Section):

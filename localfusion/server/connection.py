@@ -30,6 +30,9 @@ class ConnectionLimits:
         write_seconds: Until a client has read what waits for it.
         read_ahead: Requests read while an earlier one is answered; then the client has to wait.
         pipelined: Requests that may wait behind another; a client that sends more is cut.
+        discard: Bytes that are read and dropped behind a refusal, so that a client which still
+            writes sees it.
+        discard_seconds: For how long.
     """
 
     connections: int = 1024
@@ -40,6 +43,8 @@ class ConnectionLimits:
     write_seconds: float = 30.0
     read_ahead: int = 16
     pipelined: int = 1024
+    discard: int = 16 << 20
+    discard_seconds: float = 2.0
 
 
 USUAL = ConnectionLimits()
@@ -72,6 +77,7 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = False
         self._held = 0
         self._head = 0
+        self._dropped = 0
         self._stall: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
 
@@ -93,10 +99,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
+            self._discard(len(data))
             return
         self._held += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refusal is not None:
             return
         # What does not end, a header or a trailer, is seen by nobody else.
         if self._held > self._limits.head + self._limits.url:
@@ -185,8 +192,22 @@ class Connection(HttpToolsProtocol):
             super().send_400_response(msg)
         else:
             self._refused(self._refusal.code)
+            self._stop_waiting()
             self.transport.write(_refused(self._refusal))
-            self.transport.close()
+            # Closed at once, a client that still writes would get a reset in its answer's place.
+            self._timer = self.loop.call_later(self._limits.discard_seconds, self._close)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+
+    def _discard(self, count: int) -> None:
+        self._dropped += count
+        if self._dropped > self._limits.discard:
+            self.transport.abort()
+
+    def _close(self) -> None:
+        self._timer = None
+        self.transport.close()
+        self._watch_reader()
 
     def _refuse(self, refusal: FusionError) -> None:
         self._refusal = refusal

@@ -8,6 +8,7 @@ import ssl
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -101,7 +102,7 @@ async def serve(
     *,
     access: Access | None = None,
     tls: tuple[Path, Path] | None = None,
-    connections: ConnectionLimits = USUAL,
+    connections: ConnectionLimits | None = None,
     on_listening: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; the caller stops the engines afterwards.
@@ -115,7 +116,7 @@ async def serve(
         listener: From ``listen`` or ``listen_unix``, closed at the end; None: as set.
         access: Decides who may call; None: everyone on this machine.
         tls: Certificate chain and key, both PEM; None: plain http.
-        connections: What each connection may do, and how many there may be.
+        connections: What each connection may do, and how many there may be; None: as set.
         on_listening: Called once requests are answered.
 
     Raises:
@@ -123,6 +124,8 @@ async def serve(
     """
     settings = gateway.settings.server
     listener = listener or listen(settings.host, settings.port)
+    allowed = gateway.settings.limits.connections
+    connections = connections or replace(USUAL, connections=allowed)
     http = gateway.telemetry.http
     runs = Runs(gateway.settings.limits, http.waited, gateway.traces)
     app = create_app(gateway, runs, access)

@@ -19,7 +19,7 @@ from localfusion.fusion import Fusion
 from localfusion.overview import EngineRow
 from localfusion.pool import Waiting
 from localfusion.server.access import Access
-from localfusion.server.connection import USUAL, ConnectionLimits
+from localfusion.server.connection import ConnectionLimits
 from localfusion.server.serving import listen, serve
 from localfusion.telemetry import Telemetry
 from localfusion.traces import Traces, Versions, open_traces
@@ -188,7 +188,7 @@ async def served(
     *,
     access: Access | None = None,
     tls: tuple[Path, Path] | None = None,
-    connections: ConnectionLimits = USUAL,
+    connections: ConnectionLimits | None = None,
 ) -> AsyncGenerator[Served, None]:
     """Serve a gateway for the length of a block, on the real uvicorn.
 

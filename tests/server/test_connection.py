@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -114,6 +114,17 @@ async def test_header_without_end_is_cut_before_it_fills_the_memory() -> None:
     assert sent < 32 << 20
 
 
+@pytest.mark.malformed("M02")
+@pytest.mark.parametrize("size", [8 << 20, 15 << 20])
+async def test_client_that_still_writes_its_large_head_gets_the_refusal(size: int) -> None:
+    async with served() as server, connected(server) as (reader, writer):
+        writer.write(GET + b"A: " + b"x" * size + b"\r\n\r\n")
+        await writer.drain()  # all of it, before a word of the answer is read
+        answer = await reader.read()
+
+    assert refusal(answer) == (431, "headers_too_large")
+
+
 async def test_head_within_its_limits_is_answered() -> None:
     head = GET + b"".join(b"A%d: %s\r\n" % (n, b"x" * 300) for n in range(98)) + b"\r\n"
     async with served() as server, connected(server) as (reader, writer):
@@ -170,13 +181,15 @@ async def test_good_request_is_served_beside_200_half_open_connections() -> None
 
 
 @pytest.mark.malformed("M46")
-async def test_connection_over_the_limit_is_closed() -> None:
+@pytest.mark.parametrize("is_set", [True, False], ids=["in models.yaml", "by hand"])
+async def test_connection_over_the_limit_is_closed(*, is_set: bool) -> None:
+    limits = None if is_set else replace(USUAL, connections=8)
     async with (
-        served(connections=replace(USUAL, connections=3)) as server,
-        connected(server),
-        connected(server),
-        connected(server) as (reader, writer),
+        served(gateway(limits={"connections": 8}), connections=limits) as server,
+        AsyncExitStack() as held,
     ):
+        for _ in range(8):
+            reader, writer = await held.enter_async_context(connected(server))
         writer.write(GET + b"\r\n")
         served_one = await reader.readline()
         try:
