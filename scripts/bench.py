@@ -10,6 +10,7 @@ from benches import (
     fusion,
     gateway,
     peers,
+    peers_lengths,
     peers_mixed,
     placement,
     start,
@@ -65,6 +66,9 @@ async def _measure(options: argparse.Namespace, loaded: config.Config) -> list[R
         case "peers":
             asked = {"rounds": options.rounds, "max_tokens": options.max_tokens}
             rows = await peers.measure(loaded, model=options.model, **asked)
+            rows += await peers_lengths.measure(
+                loaded, rounds=2 * options.rounds, model=options.model
+            )
             return rows + await peers_mixed.measure(loaded, options.rounds)
         case "telemetry":
             return await telemetry.measure()

@@ -36,9 +36,11 @@ from localfusion.config import Config
 OURS, PLAIN_OURS = "localfusion", "localfusion, analysis: none"
 AFTER = f"{PLAIN_OURS}, prefill: false"
 MOA, PLAIN = f"OptiLLM {VERSION} moa", "plain script"
-PAIRS = ((OURS, MOA), (PLAIN_OURS, PLAIN))
-"""Arms that do the same work: drafts compared before the answer, or not."""
-SHOWN = ((OURS, PLAIN), (PLAIN_OURS, MOA), (PLAIN_OURS, AFTER))
+PAIRS = ((OURS, MOA),)
+"""Arms that do the same work: drafts compared before the answer."""
+SHOWN = ((PLAIN_OURS, PLAIN), (OURS, PLAIN), (PLAIN_OURS, MOA), (PLAIN_OURS, AFTER))
+"""Drafts that are cut at the same token, all of one model, leave nobody to wait for: the first of
+these is what marks and rules in the judge's prompt cost. ``peers_lengths`` has the bar."""
 
 QUESTION = (
     "Case {number}. A small town wants fewer cars in its center. Write a report of a thousand "

@@ -91,7 +91,15 @@ def optillm_arm(url: str, relay: Relay, model: str) -> Arm:
     return ask
 
 
-def plain_arm(url: str, relay: Relay, model: str, ends: Sequence[int] = ()) -> Arm:
+def plain_arm(
+    url: str,
+    relay: Relay,
+    model: str,
+    ends: Sequence[int] = (),
+    *,
+    draft_tokens: int | None = None,
+    seed: int | None = None,
+) -> Arm:
     """Return the plain script: samples at once, wait for all, one streamed call over them.
 
     Args:
@@ -99,14 +107,17 @@ def plain_arm(url: str, relay: Relay, model: str, ends: Sequence[int] = ()) -> A
         relay: Counts its calls.
         model: That the engine serves.
         ends: As for ``localfusion_arm``.
+        draft_tokens: Limit of each sample, None: the answer's.
+        seed: Of the first sample, the others count on; None: by chance.
     """
 
     async def ask(question: str, max_tokens: int) -> Reply:
         relay.calls.clear()
         began = time.perf_counter()
-        body = chat(model, question, max_tokens, PANEL_TEMPERATURE)
+        body = chat(model, question, draft_tokens or max_tokens, PANEL_TEMPERATURE)
+        seeds = [{} if seed is None else {"seed": seed + place} for place in range(SAMPLES)]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(whole(url, body)) for _ in range(SAMPLES)]
+            tasks = [group.create_task(whole(url, body | own)) for own in seeds]
         prompt = synthesis_prompt(question, [task.result() for task in tasks])
         body = endless(chat(model, prompt, max_tokens, JUDGE_TEMPERATURE), ends)
         got = await stream(url, body)

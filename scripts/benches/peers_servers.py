@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import yaml
@@ -50,7 +51,7 @@ def end_tokens(model: str) -> Sequence[int]:
     return ends if isinstance(ends, list) else [ends]
 
 
-def derive(loaded: Config, model: str, max_tokens: int) -> dict[str, object]:
+def derive(loaded: Config, model: str, max_tokens: int) -> dict[str, Any]:
     """Return a models.yaml of one model: samples of it as the panel, and it as the judge.
 
     Preset ``peers`` compares drafts as a preset does by default; ``plain`` does not compare them;
@@ -66,7 +67,7 @@ def derive(loaded: Config, model: str, max_tokens: int) -> dict[str, object]:
         "answer_max_tokens": max_tokens,
     }
     plain = preset | {"options": {"analysis": "none"}}
-    own: dict[str, object] = {
+    own: dict[str, Any] = {
         "default_preset": {"gpu": "peers", "cpu": "peers"},
         "models": {model: shipped["models"][model]},
         "presets": {"peers": preset, "plain": plain, "after": plain | {"prefill": False}},

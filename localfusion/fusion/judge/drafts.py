@@ -14,7 +14,7 @@ from localfusion.types import Candidate, Message
 
 REPEATED_CHARACTERS = 1000
 """A question up to this long stands behind the drafts once more: small models lose it otherwise."""
-NEAR_CHARACTERS = 2000
+NEAR_CHARACTERS = 4000
 """Drafts shorter than this together leave the question near enough."""
 
 
