@@ -60,6 +60,10 @@ class FuseArguments(_Arguments):
     """Who answers: a name from list_presets. Left out: the default preset."""
     system: str | None = None
     """System message for every model."""
+    panel: list[Name] | None = Field(default=None, min_length=1, max_length=8)
+    """Models that answer, in place of the preset's; one that stands there twice answers twice."""
+    judge: Name | None = None
+    """Model that compares the answers and writes the final one, in place of the preset's."""
     policy: _Policy | None = None
     """How the answer is made. Left out: as the preset says."""
     analysis: bool = False
@@ -207,6 +211,9 @@ class _Tools:
         if wanted.system:
             messages = (Message("system", wanted.system), *messages)
         options = FusionOptions(
+            analysis_models=wanted.panel
+            and [fusion.model(n, param=f"panel[{i}]") for i, n in enumerate(wanted.panel)],
+            model=wanted.judge and fusion.model(wanted.judge, param="judge"),
             policy=wanted.policy,
             deadline_ms=wanted.deadline_ms,
             analysis="separate" if wanted.analysis else "auto",

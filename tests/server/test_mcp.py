@@ -136,6 +136,34 @@ async def test_prompt_system_and_policy_reach_the_run() -> None:
     assert account["model"] in ("b", "c")
 
 
+async def test_call_may_choose_its_own_panel_and_judge() -> None:
+    system = gateway()
+    async with in_memory(system) as client:
+        account = found(await client.call_tool("fuse", {**ASK, "panel": ["b", "b"], "judge": "a"}))
+
+    assert account["model"] == "a"
+    calls = {name: len(engine.calls) for name, engine in system.engines.items()}
+    assert (calls["b"], calls["c"], calls["d"]) == (2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"panel": ["a", "x"]}, "panel[1]: there is no model 'x' here"),
+        ({"judge": "x"}, "judge: there is no model 'x' here"),
+        ({"panel": []}, "panel"),
+    ],
+)
+async def test_unknown_panel_and_judge_are_told_by_their_argument(
+    arguments: dict[str, object], said: str
+) -> None:
+    async with in_memory(gateway()) as client:
+        result = await client.call_tool("fuse", {**ASK, **arguments})
+
+    assert result.is_error
+    assert said in text(result)
+
+
 async def test_presets_are_listed_with_who_answers() -> None:
     preset = {"panel": [{"model": "a", "n": 2}, "b"], "description": "Two and one."}
     async with in_memory(gateway(preset=preset)) as client:
