@@ -66,6 +66,12 @@ def response_routes(gateway: Gateway, runs: Runs, store: ResponseStore | None = 
         run, is_stream = asked.chat.request, asked.chat.is_stream
         return RunResponse(gateway, runs, run, reply=reply, is_stream=is_stream)
 
+    @router.post("/v1/responses/compact")
+    async def compact_response() -> Response:
+        raise NotFoundError(
+            "conversations are not compacted here; send the turns that matter as input"
+        )
+
     @router.get("/v1/responses/{id}")
     async def retrieve_response(request: Request, id: str) -> Response:
         if request.query_params.get("stream") == "true":

@@ -307,6 +307,14 @@ async def test_unknown_fields_are_ignored_by_name() -> None:
     assert response.headers["x-localfusion-ignored"] == "seed"
 
 
+async def test_compaction_is_refused_with_what_to_do() -> None:
+    async with served() as server:
+        answer = await server.http.post(f"{RESPONSES}/compact", json=ask())
+
+    assert answer.status_code == 404
+    assert "send the turns that matter" in answer.json()["error"]["message"]
+
+
 async def test_unknown_model_is_404() -> None:
     async with served() as server:
         with pytest.raises(NotFoundError) as refused:
