@@ -72,6 +72,11 @@ def response_routes(gateway: Gateway, runs: Runs, store: ResponseStore | None = 
             "conversations are not compacted here; send the turns that matter as input"
         )
 
+    _add_stored_routes(router, kept)
+    return router
+
+
+def _add_stored_routes(router: APIRouter, kept: ResponseStore) -> None:
     @router.get("/v1/responses/{id}")
     async def retrieve_response(request: Request, id: str) -> Response:
         if request.query_params.get("stream") == "true":
@@ -96,8 +101,6 @@ def response_routes(gateway: Gateway, runs: Runs, store: ResponseStore | None = 
     async def list_input_items(request: Request, id: str) -> Response:
         stored = kept.get(owner_of(request.scope), id)
         return JSONResponse(_page(request, stored))
-
-    return router
 
 
 def _placed(gateway: Gateway, asked: ResponsesRequest, depth: int) -> ResponsesRequest:
