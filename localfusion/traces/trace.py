@@ -145,6 +145,7 @@ class Summary:
     def _ended(self, event: Event) -> "Summary":
         match event:
             case RunCompleted(answer=answer):
+                usage = answer.usage
                 return replace(
                     self,
                     policy=answer.policy,
@@ -152,8 +153,8 @@ class Summary:
                     status=answer.status,
                     reason=answer.reason,
                     seconds=answer.seconds,
-                    prompt_tokens=answer.usage.prompt_tokens,
-                    completion_tokens=answer.usage.completion_tokens,
+                    prompt_tokens=usage.prompt_tokens,
+                    completion_tokens=usage.completion_tokens,
                 )
             case RunFailed(error=error):
                 return replace(self, status="failed", reason=error.code, seconds=event.at)

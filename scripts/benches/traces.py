@@ -38,11 +38,13 @@ async def measure(traces: int = TRACES, runs: int = RUNS) -> list[Row]:
     """Return every figure."""
     with tempfile.TemporaryDirectory() as folder:
         observed, waited, _ = await on_the_path(Path(folder) / "alone", runs, at_once=1)
+        added = await added_to_requests(Path(folder) / "added", runs)
         _, busy, longest = await on_the_path(Path(folder) / "busy", runs * 2, at_once=BUSY)
         print(f"  {BUSY} runs at once: {busy * 1e3:.1f} ms waited for the commit, median")
         many = await asyncio.to_thread(fill, Path(folder) / "many", traces, await _one_run())
         slowest_list, slowest_search = look(TraceStore(many), traces)
     return [
+        Row("a request of four members: with traces - without, median", added * 1e3, "ms", 1.0),
         Row("a run of four members: time in the observer", observed * 1e3, "ms", 1.0),
         Row("wait for the commit at its end, median", waited * 1e3, "ms", 1.0),
         Row(f"longest wait of {BUSY} runs at once", longest * 1e3, "ms", 250.0),
@@ -77,6 +79,35 @@ async def on_the_path(folder: Path, runs: int, *, at_once: int) -> tuple[float, 
             for _ in range(at_once):
                 group.create_task(ask())
     return spent / runs, statistics.median(waits), max(waits)
+
+
+async def added_to_requests(folder: Path, runs: int) -> float:
+    """Return the seconds by which a request ends later, the wait for its trace included.
+
+    The same requests with traces and without, in turns: the median of what each pair differs by.
+    """
+    differences = []
+    async with open_traces(TraceSettings(), folder) as traces:
+        kept = _fusion(traces.observer(lambda _: Versions()))
+        plain = _fusion()
+
+        async def with_traces(number: int) -> float:
+            began = time.perf_counter()
+            answer = await kept.complete(_request(number))
+            assert await traces.acknowledge(answer.run_id)
+            return time.perf_counter() - began
+
+        async def without(number: int) -> float:
+            began = time.perf_counter()
+            await plain.complete(_request(number))
+            return time.perf_counter() - began
+
+        for number in range(runs):
+            if number % 2:
+                differences.append(await with_traces(number) - await without(number))
+            else:
+                differences.append(-await without(number) + await with_traces(number))
+    return statistics.median(differences)
 
 
 def look(store: TraceStore, count: int) -> tuple[float, float]:
