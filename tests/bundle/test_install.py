@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,6 @@ from tests.bundle.places import (
     run_installer,
     weights_file,
 )
-
-PLAN = ("models", "list", "--json")
 
 
 def cut(file: Path) -> None:
@@ -103,52 +102,60 @@ def test_missing_volume_is_named(tmp_path: Path) -> None:
         open_bundle(made.folder / "volume-01")
 
 
-def test_empty_machine_installs_and_the_installed_command_knows_its_weights(
-    tmp_path: Path,
-) -> None:
-    bundle = make_installable(tmp_path)
+@dataclass(frozen=True)
+class Box:
+    """A machine with a bundle and its installation; every test leaves one that is whole in use."""
 
-    ended = run_installer(bundle, "install", str(bundle), "--into", str(tmp_path / "into"))
+    bundle: Path
+    into: Path
 
+    @property
+    def current(self) -> Path:
+        return (self.into / "current").resolve()
+
+    def left(self) -> list[Path]:
+        return list(self.into.glob(".partial-*"))
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Box:
+    """Install once by install.pyz, for it takes seconds."""
+    root = tmp_path_factory.mktemp("box")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCALFUSION_CACHE", str(root / "cache"))
+        bundle = make_installable(root)
+    ended = run_installer(bundle, "install", str(bundle), "--into", str(root / "into"))
     assert ended.returncode == 0, ended.stderr
-    current = tmp_path / "into" / "current"
-    command = [current / "bin" / "localfusion", *PLAN]
+    return Box(bundle, root / "into")
+
+
+def test_installed_command_knows_its_weights_and_its_folder(box: Box) -> None:
+    command = [box.into / "current" / "bin" / "localfusion", "models", "list", "--json"]
+
     listed = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
+
     assert '"state": "verified"' in listed.stdout
-    assert str(current.resolve()) in (current / "venv" / "bin" / "pip").read_text()
-    assert not list((tmp_path / "into").glob(".partial-*"))
+    assert str(box.current) in (box.current / "venv" / "bin" / "pip").read_text()
+    assert box.left() == []
 
 
-def test_second_install_over_the_first_changes_nothing(tmp_path: Path) -> None:
-    bundle = make_installable(tmp_path)
-    first = install(bundle, tmp_path / "into")
-    before = first.folder.stat().st_ino
+def test_damaged_installation_is_made_anew_and_a_whole_one_is_left_alone(box: Box) -> None:
+    install(box.bundle, box.into)
+    flip(box.current / "cache" / "own" / "m" / "model.safetensors")
 
-    second = install(bundle, tmp_path / "into")
+    mended, again = install(box.bundle, box.into), install(box.bundle, box.into)
 
-    assert (second.was_there, second.folder.stat().st_ino) == (True, before)
-
-
-def test_damaged_installation_is_made_anew(tmp_path: Path) -> None:
-    bundle = make_installable(tmp_path)
-    first = install(bundle, tmp_path / "into")
-    flip(first.folder / "cache" / "own" / "m" / "model.safetensors")
-
-    second = install(bundle, tmp_path / "into")
-
-    assert not second.was_there
-    assert install(bundle, tmp_path / "into").was_there
-    assert len(list((tmp_path / "into").iterdir())) == 2
+    assert (mended.was_there, again.was_there) == (False, True)
+    assert box.left() == []
 
 
-def test_new_bundle_takes_over_and_the_old_installation_is_named(tmp_path: Path) -> None:
-    first = install(make_installable(tmp_path / "1"), tmp_path / "into")
-    other = make_installable(tmp_path / "2", wheel=None, accelerator="gpu")
+def test_new_bundle_takes_over_and_the_old_installation_is_named(box: Box, tmp_path: Path) -> None:
+    before = box.current
 
-    second = install(other, tmp_path / "into")
+    second = install(make_installable(tmp_path, accelerator="gpu"), box.into)
 
-    assert second.older == (first.folder,)
-    assert (tmp_path / "into" / "current").resolve() == second.folder
+    assert before in second.older
+    assert box.current == second.folder
 
 
 @pytest.mark.parametrize(
@@ -206,35 +213,34 @@ def test_disk_that_is_full_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_package_that_pip_refuses_leaves_the_old_installation_in_use(tmp_path: Path) -> None:
-    first = install(make_installable(tmp_path / "1"), tmp_path / "into")
-    broken = make_installable(tmp_path / "2", wheel=b"PK\x05\x06" + bytes(18))
+def test_package_that_pip_refuses_leaves_the_old_installation_in_use(
+    box: Box, tmp_path: Path
+) -> None:
+    before, names = box.current, sorted(box.into.iterdir())
+    broken = make_installable(tmp_path, wheel=b"PK\x05\x06" + bytes(18))
 
     with pytest.raises(BundleError, match=r"pip failed \(code"):
-        install(broken, tmp_path / "into")
+        install(broken, box.into)
 
-    assert (tmp_path / "into" / "current").resolve() == first.folder
-    assert sorted(path.name for path in (tmp_path / "into").iterdir()) == [
-        first.folder.name,
-        "current",
-    ]
+    assert (box.current, sorted(box.into.iterdir())) == (before, names)
 
 
-def test_killed_install_leaves_the_old_one_in_use_and_the_next_sweeps(tmp_path: Path) -> None:
-    first = install(make_installable(tmp_path / "1"), tmp_path / "into")
-    bundle = make_installable(tmp_path / "2", accelerator="gpu")
-    into = tmp_path / "into"
+def test_killed_install_leaves_the_old_one_in_use_and_the_next_sweeps(
+    box: Box, tmp_path: Path
+) -> None:
+    before = box.current
+    bundle = make_installable(tmp_path, accelerator="gpu")
+    edit(bundle, lambda document: document.update(presets=["p", "another"]))
     command = [sys.executable, "-I", "-S", bundle / "install.pyz", "install", bundle]
     with subprocess.Popen(
-        [*command, "--into", into], stderr=subprocess.DEVNULL, start_new_session=True
+        [*command, "--into", box.into], stderr=subprocess.DEVNULL, start_new_session=True
     ) as running:
-        while not list(into.glob(".partial-*/venv")):
+        while not list(box.into.glob(".partial-*/venv")):
             assert running.poll() is None, "it ended before it could be killed"
             threading.Event().wait(0.005)
         os.killpg(running.pid, signal.SIGKILL)
 
-    assert (into / "current").resolve() == first.folder
-    assert list(into.glob(".partial-*"))
-    second = install(bundle, into)
-    assert (into / "current").resolve() == second.folder
-    assert not list(into.glob(".partial-*"))
+    assert box.left()
+    assert box.current == before
+    assert install(bundle, box.into).folder == box.current
+    assert box.left() == []
