@@ -17,15 +17,25 @@ from localfusion.bundle.signature import check_signature
 from localfusion.bundle.wheels import collect_wheels
 from localfusion.config import load
 from localfusion.errors import BundleError, WeightsError
+from localfusion.weights import pull
 from tests.bundle.places import configure, flip, make
 from tests.weights.places import write_config
 
 
 def write_keys(folder: Path) -> tuple[Path, Path]:
     private, public = folder / "key.pem", folder / "public.pem"
-    make_key = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", private]
+    make_key: list[str | Path] = [
+        "openssl",
+        "ecparam",
+        "-name",
+        "prime256v1",
+        "-genkey",
+        "-noout",
+        "-out",
+        private,
+    ]
     subprocess.run(make_key, check=True)
-    show = ["openssl", "ec", "-in", private, "-pubout", "-out", public]
+    show: list[str | Path] = ["openssl", "ec", "-in", private, "-pubout", "-out", public]
     subprocess.run(show, check=True, capture_output=True)
     return private, public
 
@@ -78,8 +88,6 @@ def test_volumes_are_no_larger_than_asked_and_give_the_same_bytes(
     config = configure(tmp_path)
     big = tmp_path / "mine" / "vocab.txt"
     big.write_bytes(bytes(range(256)) * 1000)
-    from localfusion.weights import pull
-
     pull(config, ["m"])
     wish = Wish(("p",), tmp_path / "b", Target.here("cpu"), with_wheels=False, volume_bytes=size)
     made = create(config, wish)

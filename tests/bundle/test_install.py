@@ -130,7 +130,12 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Box:
 
 
 def test_installed_command_knows_its_weights_and_its_folder(box: Box) -> None:
-    command = [box.into / "current" / "bin" / "localfusion", "models", "list", "--json"]
+    command: list[str | Path] = [
+        box.into / "current" / "bin" / "localfusion",
+        "models",
+        "list",
+        "--json",
+    ]
 
     listed = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
 
@@ -171,7 +176,7 @@ def test_new_bundle_takes_over_and_the_old_installation_is_named(box: Box, tmp_p
 def test_bundle_for_another_machine_is_refused(
     tmp_path: Path, target: dict[str, str], said: str
 ) -> None:
-    bundle = make_installable(tmp_path, **target)
+    bundle = make_installable(tmp_path, wheel=None, **target)
 
     with pytest.raises(BundleError, match=said):
         install(bundle, tmp_path / "into")
@@ -204,7 +209,17 @@ def test_disk_that_is_full_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
         'mount -t tmpfs -o size=1g,nr_inodes=20 tmpfs "$1" && "$2" -I -S "$3/install.pyz" install '
         '"$3" --into "$1/into"; echo "code $?"; ls -A "$1/into"'
     )
-    command = ["unshare", "-m", "sh", "-c", script, "sh", tmp_path / "disk", sys.executable, bundle]
+    command: list[str | Path] = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        tmp_path / "disk",
+        sys.executable,
+        bundle,
+    ]
 
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -231,7 +246,14 @@ def test_killed_install_leaves_the_old_one_in_use_and_the_next_sweeps(
     before = box.current
     bundle = make_installable(tmp_path, accelerator="gpu")
     edit(bundle, lambda document: document.update(presets=["p", "another"]))
-    command = [sys.executable, "-I", "-S", bundle / "install.pyz", "install", bundle]
+    command: list[str | Path] = [
+        sys.executable,
+        "-I",
+        "-S",
+        bundle / "install.pyz",
+        "install",
+        bundle,
+    ]
     with subprocess.Popen(
         [*command, "--into", box.into], stderr=subprocess.DEVNULL, start_new_session=True
     ) as running:
