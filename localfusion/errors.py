@@ -4,6 +4,7 @@ FusionError
 ├── ConfigError               models.yaml or a preset is wrong          exit 2, before any request
 ├── PlacementError            the models do not fit; says what would    exit 2
 ├── WeightsError              pull, convert or verify failed            exit 2
+├── BundleError               a bundle cannot be made, or be trusted    exit 2
 ├── RequestError              the client's fault; names the field       400
 │   └── ModelNotFoundError, BodyTooLargeError, ContextLengthError       404, 413, 400
 ├── OverloadedError           admission refused; retry_after seconds    503
@@ -75,6 +76,11 @@ class PlacementError(FusionError):
 class WeightsError(FusionError):
     exit_code = 2
     code = "weights_error"
+
+
+class BundleError(FusionError):
+    exit_code = 2
+    code = "bundle_error"
 
 
 class RequestError(FusionError):

@@ -12,6 +12,7 @@ import typer
 from localfusion import __version__
 from localfusion.cli import (
     ask,
+    bundle,
     doctor,
     engines,
     keys,
@@ -42,6 +43,7 @@ app.command("load")(engines.load)
 app.command("unload")(engines.unload)
 app.command("reload")(engines.reload)
 app.add_typer(models.app, name="models")
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 app.add_typer(traces.app, name="traces")
 app.command("replay")(replay.replay)

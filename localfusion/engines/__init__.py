@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ def create_engine(
             return simulated(name)
         case "vllm":
             from localfusion.engines.vllm import VLLMEngine, server_command
+            from localfusion.weights import resolve
 
             assert weights is not None
             assert slot is not None
@@ -64,6 +66,8 @@ def create_engine(
                 options=spec.options,
                 places=places,
                 server=server or server_command(config.engine_python, slot),
+                # A restart and a load hours later too: files may have changed since the plan.
+                check=partial(resolve, config, name),
             )
 
 

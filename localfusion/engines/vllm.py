@@ -34,6 +34,7 @@ from localfusion.errors import (
     EngineStartError,
     EngineUnavailableError,
     FusionError,
+    WeightsError,
 )
 from localfusion.placement import Slot
 from localfusion.types import Delta, Message, Prompt, Tools
@@ -77,6 +78,7 @@ class VLLMEngine:
         weights: Folder with safetensors and tokenizer, verified by the caller.
         server: Start of the command line; tests put a simulated server here.
         phase_seconds: Longest time without progress in each phase of a start.
+        check: Called in a thread before every start; a WeightsError of it ends the start.
     """
 
     def __init__(  # noqa: PLR0913  what a child consists of; nobody passes it on
@@ -89,8 +91,10 @@ class VLLMEngine:
         places: Places,
         server: Sequence[str],
         phase_seconds: Mapping[Phase, float] = PHASE_SECONDS,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         self.name = name
+        self._check = check
         self._phase_seconds = phase_seconds
         self._socket = places.run / f"{name[:40]}.sock"
         self._slot = slot
@@ -157,6 +161,10 @@ class VLLMEngine:
     async def _start(self, enter: Callable[[Phase, str], None]) -> None:
         self._can_sleep = self._is_asleep = self._is_dead = False
         self._clean()
+        try:
+            await asyncio.to_thread(self._check)
+        except WeightsError as error:
+            raise EngineStartError(f"{self.name}: {error}", code=MISCONFIGURED) from error
         try:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

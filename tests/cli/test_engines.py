@@ -230,3 +230,14 @@ def _phase(place: Place, name: str) -> str | None:
         return None
     phases: dict[str, str] = {row["engine"]: row["phase"] for row in rows}
     return phases[name]
+
+
+def test_weights_that_changed_while_serving_are_not_loaded_again(place: Place) -> None:
+    with served(place):
+        assert place.run("unload", "a").returncode == 0
+        (place.root / "w" / "a" / "tokenizer.json").write_text("{ }")
+
+        loaded = place.run("load", "a")
+
+        assert loaded.returncode != 0
+        assert "tokenizer.json has 3 bytes, the manifest says 2" in loaded.stderr
