@@ -23,6 +23,7 @@ from localfusion.engines.supervisor import DEFAULT, REMOTE, SupervisedEngine
 from localfusion.engines.vllm import Places
 from localfusion.errors import ModelNotFoundError
 from localfusion.events import RunStarted
+from localfusion.fallback import withdrawn
 from localfusion.fusion import Fusion, prompts
 from localfusion.hardware import EnergyMeter, Hardware, detect
 from localfusion.overview import EngineRow, Overview
@@ -196,7 +197,8 @@ class Runtime:
             fresh = load(self._system.config.file)
             server = self.settings.server
             kept = fresh.with_server({"host": server.host, "port": server.port})
-            return await self._change(kept, self._extra & set(kept.settings.models))
+            allowed = set(kept.settings.models) - set(withdrawn(kept.settings))
+            return await self._change(kept, self._extra & allowed)
 
     async def _change(self, config: Config, extra: frozenset[str]) -> tuple[str, ...]:
         before = self._system

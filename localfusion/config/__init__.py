@@ -13,6 +13,7 @@ from localfusion.config.models import (
     Source,
     WheelsSource,
 )
+from localfusion.config.policy import PolicySettings
 from localfusion.config.presets import MAX_CANDIDATES, Extract, Member, Perturbation, Preset
 from localfusion.config.read import MAX_FILE_BYTES, Config, cache_dir, find_file, load, state_dir
 from localfusion.config.section import Section
@@ -44,6 +45,7 @@ __all__ = [
     "ModelSpec",
     "PathSource",
     "Perturbation",
+    "PolicySettings",
     "Preset",
     "Rates",
     "Section",

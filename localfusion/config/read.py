@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from localfusion.config.models import SOURCE_KINDS, CatalogueFacts, ModelSpec
+from localfusion.config.policy import PolicySettings
 from localfusion.config.presets import Member, Preset
 from localfusion.config.section import Section
 from localfusion.config.settings import (
@@ -160,6 +161,7 @@ _SECTIONS: dict[tuple[str | int, ...], type[Section]] = {
     ("limits",): Limits,
     ("traces",): TraceSettings,
     ("telemetry",): TelemetrySettings,
+    ("policy",): PolicySettings,
     ("models", "*"): ModelSpec,
     ("models", "*", "facts"): CatalogueFacts,
     ("presets", "*"): Preset,
