@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from localfusion.config import (
+    AuditSettings,
     CatalogueFacts,
     DefaultPreset,
     Extract,
@@ -68,6 +69,7 @@ SECTIONS: dict[str, type[Section]] = {
     "limits": Limits,
     "traces": TraceSettings,
     "telemetry": TelemetrySettings,
+    "audit": AuditSettings,
     "policy": PolicySettings,
     "rates": Rates,
     "models.NAME": ModelSpec,

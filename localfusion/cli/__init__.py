@@ -12,6 +12,7 @@ import typer
 from localfusion import __version__
 from localfusion.cli import (
     ask,
+    audit,
     doctor,
     engines,
     keys,
@@ -43,6 +44,7 @@ app.command("unload")(engines.unload)
 app.command("reload")(engines.reload)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 app.add_typer(traces.app, name="traces")
 app.command("replay")(replay.replay)
 app.command("explain")(replay.explain)

@@ -19,6 +19,7 @@ from localfusion.config.read import MAX_FILE_BYTES, Config, cache_dir, find_file
 from localfusion.config.section import Section
 from localfusion.config.settings import (
     SLUG_PREFIX,
+    AuditSettings,
     DefaultPreset,
     Limits,
     Rates,
@@ -34,6 +35,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "OWNED_OPTIONS",
     "SLUG_PREFIX",
+    "AuditSettings",
     "CatalogueFacts",
     "Config",
     "DefaultPreset",

@@ -138,6 +138,12 @@ class TraceSettings(Section):
     """The oldest traces are deleted when all together are larger."""
 
 
+class AuditSettings(Section):
+    enabled: bool = True
+    """Note of each run, in ``audit/audit.jsonl`` of the folder for state, which key asked for which
+    preset and which models took part; nothing that was said."""
+
+
 class DefaultPreset(Section):
     gpu: str
     """On a machine where an NVIDIA driver answers."""
@@ -163,6 +169,8 @@ class Settings(Section):
     """What one client may ask for."""
     traces: TraceSettings = TraceSettings()
     """What is kept of every run, and for how long."""
+    audit: AuditSettings = AuditSettings()
+    """Who asked for what: a log that shows what was changed in it."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Who outside is told of runs."""
     policy: PolicySettings = PolicySettings()
