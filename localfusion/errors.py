@@ -12,6 +12,7 @@ FusionError
 │   └── EngineStartError, EngineUnavailableError, EngineTimeoutError    503, 503, 504
 ├── QuorumError               too few candidates to answer from         503
 ├── JudgeError                the judge gave nothing usable             502
+├── AuditError                the audit log cannot be read or written   exit 2
 └── TraceError                traces cannot be read or written          503
 
 HTTP and process failures become one of these inside ``engines/`` and nowhere else.
@@ -144,6 +145,11 @@ class QuorumError(FusionError):
 class JudgeError(FusionError):
     status = 502
     code = "judge_upstream_error"
+
+
+class AuditError(FusionError):
+    exit_code = 2
+    code = "audit_unavailable"
 
 
 class TraceError(FusionError):

@@ -15,8 +15,9 @@ LOST = "model_lost"
 
 
 def withdrawn(settings: Settings) -> dict[str, str]:
-    """Return the models that models.yaml marks as withdrawn, each with its reason."""
-    return {name: m.withdrawn for name, m in settings.models.items() if m.withdrawn is not None}
+    """Return models marked as withdrawn or forbidden by the policy, each with the reason."""
+    why = {n: m.withdrawn or settings.policy.refuses(n, m) for n, m in settings.models.items()}
+    return {name: reason for name, reason in why.items() if reason is not None}
 
 
 def adapt(
@@ -60,7 +61,9 @@ def adapt(
         candidates = sum(member.n for member in panel)
         quorum = preset.quorum and min(preset.quorum, candidates)
         second = preset.fallback_judge and instead[preset.fallback_judge]
+        caller = preset.tool_caller and instead[preset.tool_caller]
         changes = {"panel": panel, "judge": judge, "fallback_judge": second, "quorum": quorum}
+        changes["tool_caller"] = caller
         warning = REPLACED if all(instead[model] for model in lost) else LOST
         adapted[name] = preset.model_copy(update=changes).with_warning(warning)
     return adapted, tuple(dict.fromkeys(notes))

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from localfusion import __version__
+from localfusion.audit import open_audit
 from localfusion.config import Config, Preset, Settings, cache_dir, load, nearest
 from localfusion.engines import create_engine, group, simulated
 from localfusion.engines.base import (
@@ -22,7 +23,8 @@ from localfusion.engines.rundir import run_directory
 from localfusion.engines.supervisor import DEFAULT, REMOTE, SupervisedEngine
 from localfusion.engines.vllm import Places
 from localfusion.errors import ModelNotFoundError
-from localfusion.events import RunStarted
+from localfusion.events import Event, RunStarted
+from localfusion.fallback import withdrawn
 from localfusion.fusion import Fusion, prompts
 from localfusion.hardware import EnergyMeter, Hardware, detect
 from localfusion.overview import EngineRow, Overview
@@ -65,6 +67,14 @@ class _Builder:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What is kept of runs: all of it, and who asked for what."""
+
+    traces: Traces
+    audit: Callable[[Event], None]
+
+
 class Runtime:
     """What a process that answers holds: the presets it serves, their engines, and how to change.
 
@@ -82,10 +92,11 @@ class Runtime:
         pool: EnginePool,
         names: Sequence[str],
         hardware: Hardware,
-        traces: Traces,
+        records: _Records,
     ) -> None:
         self.draining = False
-        self.traces = traces
+        self.traces = records.traces
+        self._audit = records.audit
         self._system = system
         self._builder = builder
         self._pool = pool
@@ -196,7 +207,8 @@ class Runtime:
             fresh = load(self._system.config.file)
             server = self.settings.server
             kept = fresh.with_server({"host": server.host, "port": server.port})
-            return await self._change(kept, self._extra & set(kept.settings.models))
+            allowed = set(kept.settings.models) - set(withdrawn(kept.settings))
+            return await self._change(kept, self._extra & allowed)
 
     async def _change(self, config: Config, extra: frozenset[str]) -> tuple[str, ...]:
         before = self._system
@@ -230,7 +242,11 @@ class Runtime:
             self._pool,
             system.presets,
             default_preset=first,
-            observers=[self.traces.observer(self._versions(system)), *self.telemetry.observers],
+            observers=[
+                self.traces.observer(self._versions(system)),
+                self._audit,
+                *self.telemetry.observers,
+            ],
             lease=self._lease,
             rates=system.config.settings.rates,
             aliases=system.config.settings.aliases,
@@ -337,7 +353,8 @@ async def open_runtime(
     system = await asyncio.to_thread(compose, config, presets, (), hardware, sim=sim)
     asyncio.get_running_loop().set_exception_handler(_ignore_late_wakeup)
     async with open_traces(config.settings.traces, config.traces_dir) as traces:
-        with run_directory() as run:
+        is_audited = config.settings.audit.enabled
+        with run_directory() as run, open_audit(config.audit_file, is_enabled=is_audited) as audit:
             places = Places(run=run, cache=cache_dir(), logs=cache_dir() / "logs")
             builder = _Builder(places, server, sim)
             engines = {name: builder.build(system, name) for name in system.models}
@@ -348,7 +365,7 @@ async def open_runtime(
                 limits=system.limits,
                 keep_alive=system.keep_alive,
             ) as pool:
-                runtime = Runtime(system, builder, pool, presets, hardware, traces)
+                runtime = Runtime(system, builder, pool, presets, hardware, _Records(traces, audit))
                 try:
                     yield runtime
                 finally:

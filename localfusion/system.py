@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localfusion.config import Config, Member, Preset, nearest
-from localfusion.errors import ConfigError, PlacementError, WeightsError
+from localfusion.errors import ConfigError, PlacementError, RequestError, WeightsError
 from localfusion.fallback import REPLACED, adapt, withdrawn
 from localfusion.hardware import Hardware
 from localfusion.placement import (
@@ -87,7 +87,8 @@ def compose(
     settings = config.settings
     chosen = choose_presets(config, names, hardware)
     used = {name for preset in chosen.values() for name in preset.models}
-    gone = {name: why for name, why in withdrawn(settings).items() if name in used}
+    gone = withdrawn(settings)  # all: one that no preset names may be another's fallback
+    _refuse_gone(extra, gone)
     if not sim:
         gone |= _missing(config, used - set(gone))
     presets, notes = adapt(settings, chosen, gone)
@@ -113,6 +114,13 @@ def compose(
     named = dict.fromkeys(m for preset in {**alone, **presets}.values() for m in preset.models)
     models = (*order, *(name for name in named if name not in order))
     return System(config, presets, models, files, plan, (*notes, *plan.notes))
+
+
+def _refuse_gone(names: Iterable[str], gone: Mapping[str, str]) -> None:
+    for name in names:
+        if name in gone:
+            message = f"{name} is not to be used ({gone[name]}); name another model"
+            raise RequestError(message, code="model_forbidden", param="model")
 
 
 def _missing(config: Config, names: Iterable[str]) -> dict[str, str]:

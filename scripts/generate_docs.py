@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from localfusion.config import (
+    AuditSettings,
     CatalogueFacts,
     DefaultPreset,
     Extract,
@@ -20,6 +21,7 @@ from localfusion.config import (
     Member,
     ModelSpec,
     PathSource,
+    PolicySettings,
     Preset,
     Rates,
     Section,
@@ -67,6 +69,8 @@ SECTIONS: dict[str, type[Section]] = {
     "limits": Limits,
     "traces": TraceSettings,
     "telemetry": TelemetrySettings,
+    "audit": AuditSettings,
+    "policy": PolicySettings,
     "rates": Rates,
     "models.NAME": ModelSpec,
     "models.NAME.source, a folder": PathSource,

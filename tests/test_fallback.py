@@ -91,3 +91,35 @@ async def test_answers_say_that_a_model_is_gone(gone: dict[str, str], reason: st
     answer = await fusion.complete(Request("duo", (Message("user", "How many?"),)))
     assert (answer.status, answer.reason) == ("degraded", reason)
     assert not engines[next(iter(gone))].calls
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"forbid_models": ["b"]}, "policy.forbid_models names it"),
+        (
+            {"forbid_licenses": ["LLAMA*"]},
+            "policy.forbid_licenses has LLAMA*, its license is Llama 4 Community",
+        ),
+        ({"forbid_origins": ["acme"]}, "policy.forbid_origins has acme, its origin is Acme"),
+    ],
+    ids=["model", "license", "origin"],
+)
+def test_what_the_policy_forbids_leaves_for_its_fallback(
+    policy: dict[str, object], reason: str
+) -> None:
+    spec = {"license": "Llama 4 Community", "origin": "Acme, B-2", "fallback": "d"}
+    given = settings(b=spec)
+    given = Settings.model_validate({**given.model_dump(), "policy": policy})
+
+    gone = fallback.withdrawn(given)
+    adapted, notes = fallback.adapt(given, given.presets, gone)
+
+    assert gone == {"b": reason}
+    assert [m.model for m in adapted["duo"].panel] == ["a", "d"]
+    assert notes == (f"preset duo: b is gone ({reason}); d stands in",)
+
+
+def test_policy_that_forbids_an_unknown_model_is_refused() -> None:
+    with pytest.raises(ValidationError, match="models has no 'bb'"):
+        Settings.model_validate({**settings().model_dump(), "policy": {"forbid_models": ["bb"]}})

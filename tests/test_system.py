@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from localfusion.config import Config, load
+from localfusion.errors import RequestError
 from localfusion.hardware import Hardware, detect, imagine
 from localfusion.system import compose
 from tests.weights.places import LLAMA, write_model
@@ -62,3 +63,30 @@ presets:
     assert tight.presets["p"].judge == "a"
     assert tight.models == ("a",)
     assert set(tight.slots) == set(tight.models)
+
+
+POLICY = (
+    MODELS
+    + """presets:
+  p: {panel: [a, c], judge: c}
+policy: {forbid_models: [%s]}
+"""
+)
+
+
+def test_forbidden_fallback_does_not_stand_in(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    text = (POLICY % "a, d").replace("a: {engine: sim", "a: {engine: sim, fallback: d")
+    file.write_text(text)
+
+    system = compose(load(file), ["p"], (), imagine("1x24GB"), sim=True)
+
+    assert system.models == ("c",)
+
+
+def test_forbidden_model_cannot_be_loaded_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(POLICY % "d")
+
+    with pytest.raises(RequestError, match=r"d is not to be used \(policy.forbid_models"):
+        compose(load(file), ["p"], ["d"], imagine("1x24GB"), sim=True)

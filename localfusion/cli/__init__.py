@@ -12,6 +12,7 @@ import typer
 from localfusion import __version__
 from localfusion.cli import (
     ask,
+    audit,
     bundle,
     doctor,
     engines,
@@ -45,6 +46,7 @@ app.command("reload")(engines.reload)
 app.add_typer(models.app, name="models")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 app.add_typer(traces.app, name="traces")
 app.command("replay")(replay.replay)
 app.command("explain")(replay.explain)

@@ -13,11 +13,13 @@ from localfusion.config.models import (
     Source,
     WheelsSource,
 )
+from localfusion.config.policy import PolicySettings
 from localfusion.config.presets import MAX_CANDIDATES, Extract, Member, Perturbation, Preset
 from localfusion.config.read import MAX_FILE_BYTES, Config, cache_dir, find_file, load, state_dir
 from localfusion.config.section import Section
 from localfusion.config.settings import (
     SLUG_PREFIX,
+    AuditSettings,
     DefaultPreset,
     Limits,
     Rates,
@@ -33,6 +35,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "OWNED_OPTIONS",
     "SLUG_PREFIX",
+    "AuditSettings",
     "CatalogueFacts",
     "Config",
     "DefaultPreset",
@@ -44,6 +47,7 @@ __all__ = [
     "ModelSpec",
     "PathSource",
     "Perturbation",
+    "PolicySettings",
     "Preset",
     "Rates",
     "Section",

@@ -8,9 +8,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from localfusion.config.models import SOURCE_KINDS, CatalogueFacts, ModelSpec
+from localfusion.config.policy import PolicySettings
 from localfusion.config.presets import Member, Preset
 from localfusion.config.section import Section
 from localfusion.config.settings import (
+    AuditSettings,
     DefaultPreset,
     Limits,
     ServerSettings,
@@ -63,6 +65,10 @@ class Config:
     def traces_dir(self) -> Path:
         """Where traces are kept."""
         return state_dir() / "traces"
+
+    @property
+    def audit_file(self) -> Path:
+        return state_dir() / "audit" / "audit.jsonl"
 
     @property
     def tls(self) -> tuple[Path, Path] | None:
@@ -160,6 +166,8 @@ _SECTIONS: dict[tuple[str | int, ...], type[Section]] = {
     ("limits",): Limits,
     ("traces",): TraceSettings,
     ("telemetry",): TelemetrySettings,
+    ("audit",): AuditSettings,
+    ("policy",): PolicySettings,
     ("models", "*"): ModelSpec,
     ("models", "*", "facts"): CatalogueFacts,
     ("presets", "*"): Preset,

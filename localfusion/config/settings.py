@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from localfusion.config.models import ModelSpec
+from localfusion.config.policy import PolicySettings
 from localfusion.config.presets import Preset
 from localfusion.config.section import Name, Seconds, Section
 from localfusion.config.telemetry import TelemetrySettings
@@ -137,6 +138,12 @@ class TraceSettings(Section):
     """The oldest traces are deleted when all together are larger."""
 
 
+class AuditSettings(Section):
+    enabled: bool = True
+    """Note of each run, in ``audit/audit.jsonl`` of the folder for state, which key asked for which
+    preset and which models took part; nothing that was said."""
+
+
 class DefaultPreset(Section):
     gpu: str
     """On a machine where an NVIDIA driver answers."""
@@ -162,8 +169,12 @@ class Settings(Section):
     """What one client may ask for."""
     traces: TraceSettings = TraceSettings()
     """What is kept of every run, and for how long."""
+    audit: AuditSettings = AuditSettings()
+    """Who asked for what: a log that shows what was changed in it."""
     telemetry: TelemetrySettings = TelemetrySettings()
     """Who outside is told of runs."""
+    policy: PolicySettings = PolicySettings()
+    """Licences, origins and models that must not run here."""
     rates: Rates | None = None
     """What the machine's work costs; None: answers tell no money."""
     aliases: dict[Alias, Name] = Field(default={}, max_length=1000)
@@ -186,6 +197,8 @@ class Settings(Section):
             if spec.fallback is not None:
                 self._refuse_unknown(spec.fallback, "models", model, "fallback")
                 self._refuse_circle(model)
+        for i, model in enumerate(self.policy.forbid_models):
+            self._refuse_unknown(model, "policy", "forbid_models", i)
         self._check_aliases()
         for key, name in self.default_preset:
             if name not in self.presets:
