@@ -108,7 +108,11 @@ async def test_answers_say_that_a_model_is_gone(gone: dict[str, str], reason: st
 def test_what_the_policy_forbids_leaves_for_its_fallback(
     policy: dict[str, object], reason: str
 ) -> None:
-    spec = {"license": "Llama 4 Community", "origin": "Acme, B-2", "fallback": "d"}
+    spec: dict[str, object] = {
+        "license": "Llama 4 Community",
+        "origin": "Acme, B-2",
+        "fallback": "d",
+    }
     given = settings(b=spec)
     given = Settings.model_validate({**given.model_dump(), "policy": policy})
 
