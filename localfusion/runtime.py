@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from localfusion import __version__
-from localfusion.audit import open_audit
+from localfusion.audit import AuditLog, open_audit
 from localfusion.config import Config, Preset, Settings, cache_dir, load, nearest
 from localfusion.engines import create_engine, group, simulated
 from localfusion.engines.base import (
@@ -23,7 +23,7 @@ from localfusion.engines.rundir import run_directory
 from localfusion.engines.supervisor import DEFAULT, REMOTE, SupervisedEngine
 from localfusion.engines.vllm import Places
 from localfusion.errors import ModelNotFoundError
-from localfusion.events import Event, RunStarted
+from localfusion.events import RunStarted
 from localfusion.fallback import withdrawn
 from localfusion.fusion import Fusion, prompts
 from localfusion.hardware import EnergyMeter, Hardware, detect
@@ -72,7 +72,7 @@ class _Records:
     """What is kept of runs: all of it, and who asked for what."""
 
     traces: Traces
-    audit: Callable[[Event], None]
+    audit: AuditLog | None
 
 
 class Runtime:
@@ -116,8 +116,9 @@ class Runtime:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know: models lost, compromises of the plan, traces not kept."""
-        return (*self._system.notes, *self.traces.notes)
+        """What a user should know: models lost, the plan's compromises, records not kept."""
+        audit = () if self._audit is None else self._audit.notes
+        return (*self._system.notes, *self.traces.notes, *audit)
 
     @property
     def queue(self) -> tuple[Waiting, ...]:
@@ -244,7 +245,7 @@ class Runtime:
             default_preset=first,
             observers=[
                 self.traces.observer(self._versions(system)),
-                self._audit,
+                *([] if self._audit is None else [self._audit.observe]),
                 *self.telemetry.observers,
             ],
             lease=self._lease,
@@ -352,9 +353,12 @@ async def open_runtime(
     hardware = detect()
     system = await asyncio.to_thread(compose, config, presets, (), hardware, sim=sim)
     asyncio.get_running_loop().set_exception_handler(_ignore_late_wakeup)
-    async with open_traces(config.settings.traces, config.traces_dir) as traces:
-        is_audited = config.settings.audit.enabled
-        with run_directory() as run, open_audit(config.audit_file, is_enabled=is_audited) as audit:
+    is_audited = config.settings.audit.enabled
+    async with (
+        open_traces(config.settings.traces, config.traces_dir) as traces,
+        open_audit(config.audit_file, is_enabled=is_audited) as audit,
+    ):
+        with run_directory() as run:
             places = Places(run=run, cache=cache_dir(), logs=cache_dir() / "logs")
             builder = _Builder(places, server, sim)
             engines = {name: builder.build(system, name) for name in system.models}

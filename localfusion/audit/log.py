@@ -1,12 +1,13 @@
 """Appends to the log beside the event loop, on a thread; several processes may share the file."""
 
+import asyncio
 import fcntl
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -66,6 +67,14 @@ class AuditLog:
         """Write what there is, and end."""
         self._queue.put(None)
         self._thread.join()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know: that nothing is written now, or that entries were lost."""
+        notes = [] if self.failure is None else [f"answers go on, but {self.failure}"]
+        if self.lost:
+            notes.append(f"audit log: {self.lost} entries could not be written and are lost")
+        return tuple(notes)
 
     # On the event loop.
 
@@ -166,7 +175,8 @@ def _write_behind(descriptor: int, entries: list[dict[str, object]], now: float)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     except OSError:
-        os.ftruncate(descriptor, before)  # a full disk; all of it is tried again later
+        with suppress(OSError):  # what stays is a torn piece, and the next write notes it
+            os.ftruncate(descriptor, before)  # a full disk; all of it is tried again later
         raise
 
 
@@ -203,19 +213,19 @@ def read_lines(file: Path) -> list[bytes]:
     return [line + b"\n" for line in whole] + ([last] if last else [])
 
 
-@contextmanager
-def open_audit(file: Path, *, is_enabled: bool) -> Generator[Callable[[Event], None]]:
-    """Give what is to be called with each event, for the length of a block.
+@asynccontextmanager
+async def open_audit(file: Path, *, is_enabled: bool) -> AsyncGenerator[AuditLog | None]:
+    """Keep the log for the length of a block; None: it is turned off.
 
     Raises:
         AuditError: the log cannot be written.
     """
     if not is_enabled:
-        yield lambda _: None
+        yield None
         return
     log = AuditLog(file)
-    log.start()
+    await asyncio.to_thread(log.start)
     try:
-        yield log.observe
+        yield log
     finally:
-        log.close()
+        await asyncio.to_thread(log.close)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from localfusion.audit import AuditLog, read_lines, verify
 from localfusion.audit.chain import GENESIS, encode
 from localfusion.engines.sim import SimEngine
+from tests.server.system import until
 from tests.traces.conftest import asked, fusion
 
 CHILD = """
@@ -131,3 +132,20 @@ async def test_run_is_noted_without_what_was_said(tmp_path: Path) -> None:
     assert entries[1].fields["run"] == answer.run_id
     assert entries[1].fields["models"] == ["a", "b", "j"]
     assert b"secret" not in file.read_bytes()
+
+
+async def test_full_disk_is_told_and_what_waited_is_written_later(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    log = AuditLog(file)
+    log.start()
+    log.file = Path("/dev/full")
+    await fusion(log.observe, a=SimEngine("8")).complete(asked())
+    await until(lambda: bool(log.notes))
+    (note,) = log.notes
+    log.file = file
+    log.close()
+
+    assert "answers go on" in note
+    assert "No space left" in note
+    assert log.notes == ()
+    assert [e.fields["event"] for e in verify(read_lines(file)).entries] == ["asked", "answered"]
