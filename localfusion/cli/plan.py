@@ -1,7 +1,7 @@
 """``localfusion plan``: which engine gets which share of the hardware; nothing is loaded."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Literal
 
 import typer
@@ -11,6 +11,7 @@ from localfusion import config
 from localfusion.cli.picture import draw
 from localfusion.cli.show import wide_console
 from localfusion.errors import ConfigError
+from localfusion.fallback import adapt, withdrawn
 from localfusion.hardware import detect, imagine
 from localfusion.placement import Plan, gib
 from localfusion.system import choose_presets, make_plan
@@ -35,8 +36,12 @@ def show_plan(
         hardware = imagine(gpus) if gpus else detect()
     except ValueError as error:
         raise ConfigError(f"--gpus: {error}") from error
-    presets = choose_presets(loaded, preset or [], hardware)
+    chosen = choose_presets(loaded, preset or [], hardware)
+    presets, notes = adapt(loaded.settings, chosen, withdrawn(loaded.settings))
+    if not presets:
+        raise ConfigError("; ".join(notes))
     made = make_plan(loaded, presets, hardware)
+    made = replace(made, notes=(*notes, *made.notes))
     if as_json:
         typer.echo(json.dumps(_document(list(presets), made), indent=2))
     else:

@@ -71,6 +71,25 @@ def test_what_was_given_up_is_said(run: Run) -> None:
     assert "requests at once, not 8" in run("--gpus", "1x20GB").partition("note: ")[2]
 
 
+def test_model_that_the_policy_forbids_gets_no_share_and_is_named(place: Place) -> None:
+    place.write(policy={"forbid_models": ["b"]})
+
+    done = place.run("plan", "--json")
+
+    planned = json.loads(done.stdout)
+    assert {slot["model"] for slot in planned["slots"]} == {"a", "judge"}
+    assert "b is gone (policy.forbid_models names it)" in planned["notes"][0]
+
+
+def test_preset_of_forbidden_models_alone_is_no_plan(place: Place) -> None:
+    place.write(policy={"forbid_models": ["a", "b", "judge"]})
+
+    done = place.run("plan")
+
+    assert done.returncode == 2
+    assert "policy.forbid_models" in done.stderr
+
+
 def test_impossible_plan_says_what_would_fit_and_exits_2(place: Place) -> None:
     done = place.run("--config", str(SHIPPED), "plan", "--preset", "quality", "--gpus", "1x24GB")
 
