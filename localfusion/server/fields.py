@@ -194,6 +194,13 @@ def read_chat(document: Mapping[str, object], max_messages: int) -> ChatRequest:
     known = {*ChatBody.model_fields, *REFUSED, *HINTS}
     ignored = ignored_names(document, known)
     forms, rest = take_forms(document)
+    with forms.in_its_places():
+        return _chat(rest, forms, ignored, max_messages)
+
+
+def _chat(
+    rest: Mapping[str, object], forms: Forms, ignored: tuple[str, ...], max_messages: int
+) -> ChatRequest:
     body = read(ChatBody, rest)
     _check_together(body, forms.options, max_messages)
     request = Request(

@@ -4,7 +4,9 @@ Source: the parameters of the Fusion API (OpenRouter, August 2026); the fields b
 ours. A plugin, a tool's parameters and a ``fusion`` object are equal; two at once are refused.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
@@ -210,12 +212,35 @@ class Forms:
         options: As the fusion object has them.
         form: By which it came; None: by none.
         is_called: The tool choice names or requires fusion.
+        place: Of the fusion tool among the client's tools, None where there is none.
     """
 
     options: FusionOptions = field(default_factory=FusionOptions)
     form: Form | None = None
     is_called: bool = False
     is_forbidden: bool = False
+    place: int | None = None
+
+    @contextmanager
+    def in_its_places(self) -> Iterator[None]:
+        """Have errors of the block, which sees the tools without fusion's, count that one too."""
+        try:
+            yield
+        except RequestError as error:
+            if self.place is None:
+                raise
+            param = error.param and self._counted(error.param)
+            raise type(error)(self._counted(str(error)), code=error.code, param=param) from None
+
+    def _counted(self, text: str) -> str:
+        assert self.place is not None
+        first = self.place
+
+        def count(match: re.Match[str]) -> str:
+            at = int(match[1])
+            return f"tools[{at + (at >= first)}]"
+
+        return _TOOL_PLACE.sub(count, text)
 
 
 def take_forms(document: Mapping[str, object]) -> tuple[Forms, dict[str, object]]:
@@ -245,7 +270,8 @@ def take_forms(document: Mapping[str, object]) -> tuple[Forms, dict[str, object]
         is_sole = choice == "required" and not tools
         if is_named or is_sole or (choice == "none" and not tools):
             del rest["tool_choice"]
-        return Forms(options, form, is_named or is_sole, choice == "none"), rest
+        is_called, is_forbidden = is_named or is_sole, choice == "none"
+        return Forms(options, form, is_called, is_forbidden, place=int(path[1])), rest
     return Forms(options, form), rest
 
 
@@ -269,6 +295,9 @@ def read_depth(values: Sequence[str]) -> int:
             param=DEPTH_HEADER,
         )
     return int(values[0])
+
+
+_TOOL_PLACE = re.compile(r"(?<![\w.])tools\[(\d+)\]")
 
 
 class _Found(NamedTuple):

@@ -197,8 +197,10 @@ def read_responses(
     refuse(document, _REFUSED)
     ignored = ignored_names(document, {*ResponsesBody.model_fields, *_REFUSED, *HINTS})
     forms, rest = take_forms(document)
-    body = read(ResponsesBody, rest)
-    _check_together(body, forms.options)
+    with forms.in_its_places():
+        body = read(ResponsesBody, rest)
+        _check_together(body, forms.options)
+        tools = to_tools(body.tools or (), body.tool_choice, body.parallel_tool_calls)
     earlier = _earlier(body, find)
     items = [*read(Items, {"items": earlier}).items, *body.input]
     if len(items) > max_messages:
@@ -216,7 +218,7 @@ def read_responses(
             temperature=body.temperature, top_p=body.top_p, max_tokens=body.max_output_tokens
         ),
         schema=to_schema(body.text.format if body.text else None),
-        tools=to_tools(body.tools or (), body.tool_choice, body.parallel_tool_calls),
+        tools=tools,
         effort=to_effort(body.reasoning.effort) if body.reasoning else None,
         logprobs=(body.top_logprobs or 0) if LOGPROBS in (body.include or ()) else None,
         changes=forms.options.changes,

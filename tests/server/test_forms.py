@@ -144,6 +144,25 @@ async def test_model_decides_on_the_tool_where_it_is_only_offered() -> None:
     assert asked(server) == {"d": 1}
 
 
+@pytest.mark.parametrize(("before", "place"), [(1, 1), (0, 0)])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_faulty_function_is_named_by_its_place_in_the_clients_list(
+    path: str, before: int, place: int
+) -> None:
+    named: dict[str, object] = {"name": "not a name"}
+    function = named if path.endswith("responses") else {"function": named}
+    tools = [{"type": "openrouter:fusion"}] * before + [{"type": "function", **function}]
+    said = {"input": "Hi"} if path.endswith("responses") else {"messages": HELLO}
+
+    async with served() as server:
+        answer = await server.http.post(path, json={"model": "d", "tools": tools, **said})
+
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert error["param"].startswith(f"tools[{place}]")
+    assert error["message"].startswith(f"tools[{place}]")
+
+
 async def test_slug_always_deliberates_whatever_the_tool_choice() -> None:
     async with served() as server:
         await ask(
