@@ -119,7 +119,9 @@ _MODEL = (
         *("Gemma", "Gemini", "Phi", "DeepSeek", "Claude", "Granite", "Falcon", "ChatGLM", "GLM"),
         *("Kimi", "MiniMax", "Nemotron", "OLMo", "InternLM", "Hunyuan", "ERNIE", "Grok", "LFM"),
     )
-    + r"(?:\w|[-.](?=\w))*+(?! [A-Z])"  # Qwen2.5-0.5B-Instruct, but not Claude Monet
+    # Qwen2.5-0.5B-Instruct, but not Claude Monet; all of the name, which before Python 3.11.5
+    # a possessive quantifier does not find.
+    + r"(?:\w|[-.](?=\w))*(?!\w|[-.]\w| [A-Z])"
     + rf"(?:,? an? [^.,!?\n]{{1,60}}?(?=[.,!?\n]|{_MADE_BY}))?(?:,?{_MADE_BY})?"
 )
 _SELVES: tuple[tuple[re.Pattern[str], str], ...] = (

@@ -43,8 +43,14 @@ async def serve_stdio(server: "Server[dict[str, object]]", limit: int) -> None:
     """
     lines = _Lines(sys.stdin.fileno(), limit)
     # The SDK only iterates; its own reader is a thread, for which a Ctrl-C would have to wait.
-    async with stdio_server(stdin=lines) as (reads, writes):  # type: ignore[arg-type]
-        await server.run(reads, writes, server.create_initialization_options())
+    try:
+        async with stdio_server(stdin=lines) as (reads, writes):  # type: ignore[arg-type]
+            await server.run(reads, writes, server.create_initialization_options())
+    except* anyio.BrokenResourceError:
+        pass  # the SDK's reader held a message when the session was over: nobody is left to take it
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():  # else the cancellation would be lost with it
+        raise asyncio.CancelledError
 
 
 def forward(connect: Connect, preset: str | None) -> "Server[dict[str, object]]":

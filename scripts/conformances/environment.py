@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,7 +80,10 @@ class Environment:
         fetch = ("download", "-qq", "--no-deps", "--no-binary", package, "--dest", ".", source)
         self._run(self.python, "-m", "pip", *fetch)
         archive = next(self.folder.glob("*.tar.gz"))
-        shutil.unpack_archive(archive, self.folder, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4
+            shutil.unpack_archive(archive, self.folder, filter="data")
+        else:
+            shutil.unpack_archive(archive, self.folder)
         archive.unlink()
 
     def _run(self, *command: str) -> None:

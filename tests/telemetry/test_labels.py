@@ -46,6 +46,8 @@ ELSEWHERE = {
     "interrupted",  # a status of its own
     "cancelled",  # of a command line's pull
     "port_in_use",  # before there is a server
+    "audit_unavailable",  # likewise
+    "bundle_error",  # of a command line's bundles
     "sandbox_unavailable",  # becomes a check's outcome
     "invalid_prompt",  # of the Responses API's own words in a stream
     "server_error",
