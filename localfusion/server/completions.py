@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from localfusion import types
 from localfusion.errors import FusionError
@@ -34,6 +35,20 @@ EXAMPLE: dict[str, object] = {
 }
 
 
+def _to_texts(value: object) -> object:
+    if isinstance(value, list) and value and all(map(_is_tokens, value)):
+        raise PydanticCustomError(
+            "unsupported_parameter", "may not be token numbers; send the text that they stand for"
+        )
+    return as_list(value)
+
+
+def _is_tokens(value: object) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(type(token) is int for token in value)
+    return type(value) is int
+
+
 class CompletionsBody(Section):
     """The body of ``POST /v1/completions``; null means absent."""
 
@@ -41,7 +56,7 @@ class CompletionsBody(Section):
     """A model by its own name; presets answer chats."""
     prompt: Annotated[
         list[str],
-        BeforeValidator(as_list, json_schema_input_type=str | list[str]),
+        BeforeValidator(_to_texts, json_schema_input_type=str | list[str]),
         Field(min_length=1, max_length=MAX_CHOICES),
     ]
     """A text, or several, each of which is gone on with."""

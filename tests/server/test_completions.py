@@ -96,7 +96,9 @@ async def test_default_length_is_openais() -> None:
         ({"model": "localfusion/trio"}, "model"),
         ({"model": "openrouter/fusion"}, "model"),
         ({"prompt": []}, "prompt"),
-        ({"prompt": [1, 2, 3]}, "prompt[0]"),
+        ({"prompt": ["x", 1]}, "prompt[1]"),
+        ({"prompt": [[]]}, "prompt[0]"),
+        ({"prompt": [True]}, "prompt[0]"),
         ({"prompt": ["x"] * 9, "n": 2}, "prompt"),
         ({"echo": True}, "echo"),
         ({"best_of": 2}, "best_of"),
@@ -112,6 +114,17 @@ async def test_what_is_wrong_is_named(change: Mapping[str, object], param: str) 
 
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
+    assert server.gateway.calls == 0
+
+
+@pytest.mark.parametrize("prompt", [[1, 2, 3], [[1], [2, 3]]])
+async def test_token_numbers_are_refused_with_what_to_send(prompt: list[object]) -> None:
+    async with served() as server:
+        answer = await server.http.post(PATH, json={"model": "a", "prompt": prompt})
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "unsupported_parameter")
+    assert error["message"].startswith("prompt may not be token numbers; send the text")
     assert server.gateway.calls == 0
 
 

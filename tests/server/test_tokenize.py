@@ -31,7 +31,6 @@ async def test_conversation_is_counted_and_nothing_runs() -> None:
     [
         ({"model": "nobody"}, 404, "model"),
         ({"messages": []}, 400, "messages"),
-        ({"prompt": "x"}, 400, "prompt"),
         ({"messages": [{"role": "user", "content": 3}]}, 400, "messages[0].content"),
     ],
 )
@@ -43,6 +42,16 @@ async def test_what_is_wrong_is_named(
 
     assert answer.status_code == status
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("prompt", ["x", [1, 2, 3]])
+async def test_prompt_that_is_no_conversation_is_refused_with_what_to_send(prompt: object) -> None:
+    async with served() as server:
+        answer = await server.http.post("/tokenize", json={"model": "a", "prompt": prompt})
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "unsupported_parameter")
+    assert error["message"].startswith("prompt is not supported; send messages")
 
 
 class Picky(SimEngine):
