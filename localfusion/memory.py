@@ -22,6 +22,8 @@ class Layers:
         window: Tokens that a ``sliding`` layer looks back.
         state_elements: Elements of one request's ``state`` in one layer, as wide as the model's
             own; a quantized KV cache does not narrow them.
+        state_recurrent: Of ``state_elements`` those of a recurrence, which vLLM 0.32 keeps in
+            float32 on a CPU with AVX-512 bf16.
         state_float32: Elements beside them that are kept in float32.
         state_blocks: States that a request has at once: with prefix caching one or two more than
             the one in use.
@@ -34,6 +36,7 @@ class Layers:
     value_dim: int = 0
     window: int = 0
     state_elements: int = 0
+    state_recurrent: int = 0
     state_float32: int = 0
     state_blocks: int = 2
 
@@ -96,6 +99,7 @@ def kv_pool_bytes(  # noqa: PLR0913  a formula has as many parameters as it has
     element_bytes: int = 2,
     ranks: int = 1,
     batches: int = 2,
+    wide_states: bool = False,
 ) -> int:
     """Return the bytes per rank of a KV pool in which ``requests`` of ``tokens`` fit at once.
 
@@ -113,12 +117,13 @@ def kv_pool_bytes(  # noqa: PLR0913  a formula has as many parameters as it has
         element_bytes: Of one element of the cache.
         ranks: GPUs that share the model.
         batches: In flight: two with asynchronous scheduling, vLLM's default on GPUs, else one.
+        wide_states: Recurrent states are kept in float32.
     """
     kinds = [layers for layers in shape.layers if layers.count]
     if not kinds:
         return 0
     widths = [token_bytes(each, element_bytes=element_bytes, ranks=ranks) for each in kinds]
-    state = max(_state_bytes(layers, element_bytes, ranks) for layers in kinds)
+    state = max(_state_bytes(each, element_bytes, ranks, wide_states) for each in kinds)
     if max(widths) and state > block * max(widths):
         # vLLM makes attention's blocks longer until a state fits into one of their pages.
         block *= math.ceil(state / (block * max(widths)))
@@ -134,9 +139,10 @@ def kv_pool_bytes(  # noqa: PLR0913  a formula has as many parameters as it has
     return (requests * blocks + 1) * size * page
 
 
-def _state_bytes(layers: Layers, element_bytes: int, ranks: int) -> int:
+def _state_bytes(layers: Layers, element_bytes: int, ranks: int, wide_states: bool) -> int:
     wide = max(2, element_bytes)
-    return (layers.state_elements * wide + layers.state_float32 * 4) // ranks
+    widened = layers.state_recurrent * (4 - wide) if wide_states and wide < 4 else 0
+    return (layers.state_elements * wide + widened + layers.state_float32 * 4) // ranks
 
 
 def _blocks(layers: Layers, tokens: int, block: int, in_flight: int) -> int:

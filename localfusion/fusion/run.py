@@ -371,10 +371,11 @@ class Run:
         judge = await self._seat.judge_of(candidates)
         reading = Reading()
         request = self.request
-        most = request.sampling.max_tokens or self.preset.answer_max_tokens
         # A comparison in front would break the form, and hide a call of a function.
         has_inline = has_inline and request.schema is None and request.tools is None
         inline = InlineAnalysis(judge.inline_tokens) if has_inline else None
+        # Else the engine itself ends at the limit, and tells what it took.
+        most = request.sampling.max_tokens or self.preset.answer_max_tokens if inline else None
         async with self._answering.writing(
             judge.model, self._wholeness(), reading, inline=inline, most=most
         ) as tell:

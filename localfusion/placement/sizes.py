@@ -116,13 +116,15 @@ def cpu_bytes(need: ModelNeed, size: Size, *, has_bf16: bool) -> Bytes:
     width = 1 if has_bf16 else 2
     # Packed integers are unpacked while computing; all else is widened once, when it is loaded.
     weights = need.weight_bytes * (1 if need.shape.quantization else width)
-    kv = _kv_bytes(need, size, need.kv_element_bytes or 2 * width, 1)
+    kv = _kv_bytes(need, size, need.kv_element_bytes or 2 * width, 1, wide_states=True)
     # vLLM keeps the head once more, packed for its kernels: 4.9 GiB measured where it has 0.5.
     head = 4 * need.shape.vocab_size * need.shape.hidden_size
     return Bytes(weights, kv, int((weights + kv + head + CPU_OVERHEAD_BYTES) * SLACK))
 
 
-def _kv_bytes(need: ModelNeed, size: Size, element_bytes: int, ranks: int) -> int:
+def _kv_bytes(
+    need: ModelNeed, size: Size, element_bytes: int, ranks: int, *, wide_states: bool = False
+) -> int:
     """Return the KV pool: a quarter of all sequences at full length, and never less than one.
 
     Requests rarely fill their window; those that do wait for each other instead of failing.
@@ -135,4 +137,5 @@ def _kv_bytes(need: ModelNeed, size: Size, element_bytes: int, ranks: int) -> in
         batch_tokens=max(need.max_num_batched_tokens, size.max_num_seqs),
         element_bytes=element_bytes,
         ranks=ranks,
+        wide_states=wide_states,
     )

@@ -131,7 +131,13 @@ def _state(figures: Figures, kind: str, count: int) -> Layers:
         return Layers(
             "state", count, state_elements=convolved, state_float32=recurrent, state_blocks=blocks
         )
-    return Layers("state", count, state_elements=convolved + recurrent, state_blocks=blocks)
+    return Layers(
+        "state",
+        count,
+        state_elements=convolved + recurrent,
+        state_recurrent=recurrent,
+        state_blocks=blocks,
+    )
 
 
 def _state_elements(figures: Figures, kind: str) -> tuple[int, int]:

@@ -81,6 +81,20 @@ async def test_analysis_and_synthesis_share_their_prefix(fusion: FusionFactory) 
     assert usage.cached_tokens > 0.7 * usage.prompt_tokens
 
 
+async def test_answer_that_ends_at_its_limit_tells_what_was_cached(fusion: FusionFactory) -> None:
+    long = "word " * 200
+    judge = SimEngine(judge_says(long), profile=SimProfile(block_size=16))
+    sampling = SamplingParams(max_tokens=5)
+
+    answer = await fusion(a=SimEngine(long), b=SimEngine(long), judge=judge).complete(
+        Request("demo", REQUEST.messages, sampling)
+    )
+
+    usage = answer.stages["synthesis"].usage
+    assert (answer.finish_reason, usage.completion_tokens) == ("length", 5)
+    assert usage.cached_tokens > 0.7 * usage.prompt_tokens
+
+
 async def test_client_sampling_reaches_the_answer_but_not_the_panel(fusion: FusionFactory) -> None:
     a, judge = SimEngine("x"), SimEngine(judge_says())
     sampling = SamplingParams(temperature=0.9, max_tokens=5, stop=("END",))

@@ -75,6 +75,8 @@ def look(config: Mapping[str, Any], pool: int, meeting: str) -> dict[str, float]
     growing = [s for s in specs.values() if type(s) in (FullAttentionSpec, MLAAttentionSpec)]
     return {
         "blocks": found.num_blocks,
+        # By the processor's kind: on some vLLM widens them.
+        "wide_states": engine.cache_config.mamba_ssm_cache_dtype == "float32",
         "requests": get_max_concurrency_for_kv_cache_config(engine, found),
         "bytes_per_token": sum(s.page_size_bytes / s.block_size for s in growing),
         "parameters": sum({id(each): each.numel() for each in model.parameters()}.values()),

@@ -47,6 +47,12 @@ def test_planner_agrees_with_vllm(vllm_says: Found, name: str) -> None:
     # The pool that we would plan for as many whole requests as vLLM fits into its own.
     requests = int(says["requests"])
     planned = memory.kv_pool_bytes(
-        shape, tokens=TOKENS, requests=requests, block=32, batch_tokens=2048, batches=1
+        shape,
+        tokens=TOKENS,
+        requests=requests,
+        block=32,
+        batch_tokens=2048,
+        batches=1,
+        wide_states=bool(says["wide_states"]),
     )
     assert planned / requests == pytest.approx(POOL / says["requests"], rel=0.005)

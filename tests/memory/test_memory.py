@@ -1,5 +1,7 @@
 """Parameters and KV bytes from config.json alone: golden rows, limits, properties."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,7 +171,7 @@ def test_more_tokens_or_requests_never_need_less(
 @given(SHAPES, st.sampled_from([1, 2, 4, 8]))
 def test_more_gpus_never_need_more_on_each(shape: Architecture, ranks: int) -> None:
     assert kv_bytes_per_token(shape, ranks=2 * ranks) <= kv_bytes_per_token(shape, ranks=ranks)
-    sizes = {"batch_tokens": 2048, "requests": 8}
+    sizes: dict[str, Any] = {"batch_tokens": 2048, "requests": 8}
     assert activation_bytes(shape, ranks=2 * ranks, **sizes) <= activation_bytes(
         shape, ranks=ranks, **sizes
     )
@@ -212,16 +214,18 @@ def test_a_quantized_cache_does_not_narrow_states(name: str) -> None:
 
 def test_states_kept_in_float32_take_more() -> None:
     config = CONFIGS["Qwen3-Next-80B-A3B"]
-    sizes = {"tokens": 4096, "requests": 4, "block": 32, "batch_tokens": 2048}
+    sizes: dict[str, Any] = {"tokens": 4096, "requests": 4, "block": 32, "batch_tokens": 2048}
     plain = kv_pool_bytes(read_architecture(config), **sizes)
     wide = kv_pool_bytes(read_architecture({**config, "mamba_ssm_dtype": "float32"}), **sizes)
+    widened = kv_pool_bytes(read_architecture(config), **sizes, wide_states=True)
     assert wide > 1.3 * plain
+    assert widened == wide
 
 
 def test_sliding_layers_stop_growing_with_the_prompt() -> None:
     shape = read_architecture(CONFIGS["Gemma-3-4B"])
     plain = read_architecture({**CONFIGS["Gemma-3-4B"], "layer_types": ["full_attention"] * 34})
-    sizes = {"requests": 4, "block": 32, "batch_tokens": 2048}
+    sizes: dict[str, Any] = {"requests": 4, "block": 32, "batch_tokens": 2048}
     long, short = 65_536, 4096
     assert kv_pool_bytes(shape, tokens=long, **sizes) < 6 * kv_pool_bytes(
         shape, tokens=short, **sizes
