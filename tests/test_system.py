@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from localfusion.config import Config, load
-from localfusion.errors import RequestError
+from localfusion.engines import create_engine
+from localfusion.engines.vllm import Places
+from localfusion.errors import PlacementError, RequestError
 from localfusion.hardware import Hardware, detect, imagine
 from localfusion.system import compose
-from tests.weights.places import LLAMA, write_model
+from tests.weights.places import LLAMA, write_config, write_model
 
 HEAD = "default_preset: {gpu: p, cpu: p}\n"
 MODELS = f"""{HEAD}models:
@@ -63,6 +65,19 @@ presets:
     assert tight.presets["p"].judge == "a"
     assert tight.models == ("a",)
     assert set(tight.slots) == set(tight.models)
+
+
+def test_engine_without_a_share_of_the_hardware_is_refused_by_name(tmp_path: Path) -> None:
+    weights = write_model(tmp_path / "a")
+    config = write_config(tmp_path, {"a": {"source": {"path": "a"}}})
+    places = Places(run=tmp_path, cache=tmp_path, logs=tmp_path)
+
+    with pytest.raises(
+        PlacementError, match=r"no room for a; stop what .*localfusion plan shows"
+    ) as no:
+        create_engine(config, "a", weights=weights, slot=None, places=places)
+
+    assert no.value.exit_code == 2
 
 
 POLICY = (

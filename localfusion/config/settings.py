@@ -106,6 +106,8 @@ class Limits(Section):
     """Requests of one API key that wait; above: 429 with Retry-After."""
     connections: int = Field(default=1024, ge=8, le=65_536)
     """Clients connected at once, whether they ask or not; a further one is closed."""
+    head_wait: Annotated[Seconds, Field(le=600)] = 10.0
+    """Longest wait for a TLS handshake, and for the headers of a request; then it is closed."""
 
 
 class Rates(Section):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localfusion.engines.base import ManagedEngine
-from localfusion.errors import ConfigError
+from localfusion.errors import ConfigError, PlacementError
 
 if TYPE_CHECKING:
     from localfusion.config import Config
@@ -38,6 +38,7 @@ def create_engine(
 
     Raises:
         ConfigError: the key of a remote engine cannot be had.
+        PlacementError: it needs a share of the hardware, and the plan left it none.
     """
     spec = config.settings.models[name]
     match spec.engine:
@@ -58,7 +59,11 @@ def create_engine(
             from localfusion.weights import resolve
 
             assert weights is not None
-            assert slot is not None
+            if slot is None:
+                raise PlacementError(
+                    f"the plan has no room for {name}; stop what takes the memory (localfusion "
+                    "plan shows what is free), or take it out of the preset in models.yaml"
+                )
             return VLLMEngine(
                 name,
                 weights=weights,

@@ -26,7 +26,8 @@ class ConnectionLimits:
         url: Bytes of the target.
         head: Bytes of all headers.
         headers: How many.
-        head_seconds: Until all headers have come, from the connection or a request's first byte.
+        head_seconds: Until all headers have come, from the connection or a request's first byte;
+            until a TLS handshake is done, too.
         write_seconds: Until a client has read what waits for it.
         read_ahead: Requests read while an earlier one is answered; then the client has to wait.
         pipelined: Requests that may wait behind another; a client that sends more is cut.

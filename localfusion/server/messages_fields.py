@@ -153,7 +153,9 @@ def read_messages(document: Mapping[str, object], max_messages: int) -> Messages
     refuse(document, _REFUSED)
     ignored = ignored_names(document, {*MessagesBody.model_fields, *_REFUSED, "cache_control"})
     forms, rest = _take_forms(document)
-    body = read(MessagesBody, rest)
+    with forms.in_its_places():
+        body = read(MessagesBody, rest)
+        tools = to_tools(body)
     for name in ("stream_panel", "progress"):
         if getattr(forms.options, name) not in (None, False, "none"):
             raise unsupported(f"fusion.{name}", "belongs to chat completions; leave it out")
@@ -167,7 +169,7 @@ def read_messages(document: Mapping[str, object], max_messages: int) -> Messages
             stop=tuple(body.stop_sequences or ()),
         ),
         schema=_schema(body.output_config),
-        tools=to_tools(body),
+        tools=tools,
         effort=_effort(body),
         changes=forms.options.changes,
         watches="answer" if body.stream else "nothing",

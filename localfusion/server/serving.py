@@ -124,13 +124,15 @@ async def serve(
     """
     settings = gateway.settings.server
     listener = listener or listen(settings.host, settings.port)
-    allowed = gateway.settings.limits.connections
-    connections = connections or replace(USUAL, connections=allowed)
+    limits = gateway.settings.limits
+    connections = connections or replace(
+        USUAL, connections=limits.connections, head_seconds=limits.head_wait
+    )
     http = gateway.telemetry.http
-    runs = Runs(gateway.settings.limits, http.waited, gateway.traces)
+    runs = Runs(limits, http.waited, gateway.traces)
     app = create_app(gateway, runs, access)
     protocol = partial(Connection, limits=connections, refused=http.refused)
-    server = _Server(_configure(app, tls, protocol), on_listening)
+    server = _Server(_configure(app, tls, protocol), connections.head_seconds, on_listening)
     stopping = asyncio.Event()
 
     def stop() -> None:
@@ -209,9 +211,12 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
 class _Server(uvicorn.Server):
     """Uvicorn without signals of its own, which it would raise again on the way out."""
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, handshake_seconds: float, on_listening: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self.has_shut_down = False
+        self._handshake_seconds = handshake_seconds
         self._on_listening = on_listening
 
     @contextmanager
@@ -219,7 +224,25 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's own, which leaves a handshake a minute and has no setting for that."""
+        config = self.config
+        protocol = partial(  # type: ignore[call-arg]  # as uvicorn calls it
+            config.http_protocol_class,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol,
+                sock=listener,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=self._handshake_seconds if config.ssl else None,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self._on_listening()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,13 +1,16 @@
 """The server process of ``scripts/bench gateway``: ours on simulated engines, or a bare echo.
 
-python -m benches.gateway_server ours|echo [SECONDS]     SECONDS between tokens; prints its port
+python -m benches.gateway_server ours|kept|echo [SECONDS]     kept: ours with traces, as it usually
+runs; SECONDS between tokens; prints its port
 """
 
 import asyncio
 import json
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from localfusion.config import Settings
+from localfusion.config import Settings, TraceSettings
 from localfusion.engines.base import PhaseChange
 from localfusion.engines.sim import SimEngine
 from localfusion.engines.sim_latency import SimProfile
@@ -24,7 +27,7 @@ from localfusion.overview import EngineRow
 from localfusion.pool import Waiting
 from localfusion.server.serving import listen, serve
 from localfusion.telemetry import Telemetry
-from localfusion.traces import Traces
+from localfusion.traces import Traces, Versions, open_traces
 from localfusion.types import Delta, Prompt
 
 CHAT = "/v1/chat/completions"
@@ -89,7 +92,7 @@ class BenchGateway:
             engines,
             self.settings.presets,
             default_preset=PRESET,
-            observers=self.telemetry.observers,
+            observers=[self.traces.observer(lambda _: Versions()), *self.telemetry.observers],
         )
 
     def phases(self) -> Mapping[str, PhaseChange]:
@@ -143,6 +146,13 @@ async def _serve(kind: str, gap: float) -> None:
     print(listener.getsockname()[1], flush=True)
     if kind == "ours":
         await serve(BenchGateway(gap), listener)
+        return
+    if kind == "kept":
+        with tempfile.TemporaryDirectory() as folder:
+            async with open_traces(TraceSettings(), Path(folder) / "traces") as traces:
+                if traces.trouble is not None:  # else the comparison would be with nothing
+                    raise traces.trouble
+                await serve(BenchGateway(gap, traces=traces), listener)
         return
     config = uvicorn.Config(  # as localfusion.server.serving has it
         echo_app(gap),

@@ -14,6 +14,7 @@ async def test_figures_have_their_bars() -> None:
         "requests/s per core",
         "streamed tokens/s per core",
         "a panel of three, our code",
+        "a panel of three, our code with traces",
         "longest gap between tokens of 100 beside the echo's",
         "memory after 40 requests",
     ]

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,10 +87,15 @@ class Place:
             check=False,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command line in a session of its own, as a terminal does."""
+    def start(self, *arguments: str, within: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start the command line in a session of its own, as a terminal does.
+
+        Args:
+            arguments: Of localfusion.
+            within: A command line that ends by running what follows it.
+        """
         return subprocess.Popen(
-            [sys.executable, "-m", "localfusion", *arguments],
+            [*within, sys.executable, "-m", "localfusion", *arguments],
             env=self.env,
             cwd=self.root,
             stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """Keys, scopes, names of the server, https, request ids and what the access log tells."""
 
 import ast
+import asyncio
 import json
 import logging
 import re
@@ -267,6 +268,24 @@ async def test_https_is_spoken_where_a_certificate_is_set(certificate: tuple[Pat
 
     assert answer.status_code == 200
     assert answer.json()["choices"][0]["message"]["content"]
+
+
+@pytest.mark.threat(11)
+@pytest.mark.malformed("M03")
+@pytest.mark.parametrize("start", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half"])
+async def test_handshake_that_does_not_end_is_cut(
+    certificate: tuple[Path, Path], start: bytes
+) -> None:
+    async with served(gateway(limits={"head_wait": "200ms"}), tls=certificate) as server:
+        port = int(server.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(start)
+        rest = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        answer = await server.http.get("/health")
+
+    assert rest == b""
+    assert answer.status_code == 200
 
 
 def test_certificate_that_is_none_is_refused_at_the_start(

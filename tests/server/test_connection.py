@@ -145,6 +145,14 @@ async def test_connection_that_stalls_before_its_headers_end_is_closed(start: by
 
 
 @pytest.mark.malformed("M03")
+async def test_wait_for_headers_is_as_models_yaml_says() -> None:
+    async with served(gateway(limits={"head_wait": "200ms"})) as server:
+        answer = await exchange(server, GET)
+
+    assert answer == b""
+
+
+@pytest.mark.malformed("M03")
 async def test_later_request_that_stalls_is_closed_too() -> None:
     async with served(connections=IMPATIENT) as server, connected(server) as (reader, writer):
         writer.write(GET + b"\r\n")

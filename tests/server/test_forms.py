@@ -354,3 +354,43 @@ async def test_json_schema_is_obeyed_by_the_answer() -> None:
 
     assert isinstance(json.loads(str(text(obeyed)))["sum"], int)
     assert isinstance(json.loads(str(text(free))), dict)
+
+
+FUSES = {"type": "openrouter:fusion"}
+OF_CHAT = {"type": "function", "function": {"name": "look"}}
+OF_RESPONSES = {"type": "function", "name": "look"}
+OF_MESSAGES: Mapping[str, object] = {"name": "look", "input_schema": {"type": "object"}}
+UNBOUNDED = {"$ref": "https://evil.test/schema"}
+
+
+@pytest.mark.malformed("M36")
+@pytest.mark.parametrize(
+    ("path", "tools", "param"),
+    [
+        ("chat/completions", [FUSES, {"type": "function"}], "tools[1].function"),
+        ("chat/completions", [FUSES, OF_CHAT, OF_CHAT], "tools[2].function.name"),
+        ("chat/completions", [OF_CHAT, FUSES, OF_CHAT], "tools[2].function.name"),
+        ("chat/completions", [OF_CHAT, OF_CHAT, FUSES], "tools[1].function.name"),
+        (
+            "chat/completions",
+            [FUSES, {"type": "function", "function": {"name": "x", "parameters": UNBOUNDED}}],
+            "tools[1].function.parameters.$ref",
+        ),
+        ("responses", [FUSES, {"type": "function", "name": "a b"}], "tools[1].name"),
+        ("responses", [FUSES, OF_RESPONSES, OF_RESPONSES], "tools[2].name"),
+        ("messages", [FUSES, {"name": "look"}], "tools[1].input_schema"),
+        ("messages", [FUSES, OF_MESSAGES, OF_MESSAGES], "tools[2].name"),
+    ],
+)
+async def test_tool_is_named_by_its_place_in_the_clients_list(
+    path: str, tools: list[object], param: str
+) -> None:
+    turns: dict[str, object] = {"messages": HELLO, "max_tokens": 9}
+    asked = {"model": "d", "tools": tools, **({"input": "?"} if path == "responses" else turns)}
+    async with served() as server:
+        reply = await server.http.post(f"/v1/{path}", json=asked)
+
+    error = reply.json()["error"]
+    assert reply.status_code == 400
+    assert error["message"].startswith(param)
+    assert error.get("param", param) == param

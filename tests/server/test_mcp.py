@@ -16,7 +16,17 @@ from localfusion.config import Limits
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.server.admission import Runs
 from localfusion.server.mcp_tools import create_mcp_server
-from tests.server.system import Served, SimGateway, gateway, served, stalled, traced, until
+from tests.server.system import (
+    CHAT,
+    Served,
+    SimGateway,
+    body,
+    gateway,
+    served,
+    stalled,
+    traced,
+    until,
+)
 
 ASK = {"prompt": "How many pens?"}
 OLD, NEW = "legacy", "2026-07-28"
@@ -162,6 +172,34 @@ async def test_unknown_panel_and_judge_are_told_by_their_argument(
 
     assert result.is_error
     assert said in text(result)
+
+
+@pytest.mark.parametrize(
+    ("argument", "field", "value"),
+    [
+        ("panel", "panel", ["a", "x"]),
+        ("panel", "panel", ["trio"]),
+        ("panel", "analysis_models", []),
+        ("panel", "analysis_models", ["a"] * 9),
+        ("panel", "analysis_models", [3]),
+        ("panel", "analysis_models", "a"),
+        ("judge", "model", "x"),
+        ("judge", "model", ""),
+        ("judge", "model", 3),
+    ],
+)
+async def test_wrong_panel_and_judge_are_refused_in_the_words_of_http(
+    argument: str, field: str, value: object
+) -> None:
+    system = gateway()
+    async with served(system) as server, connect(server) as client:
+        asked = body(fusion={field: value})
+        told = (await server.http.post(CHAT, json=asked)).json()["error"]["message"]
+        result = await client.call_tool("fuse", {**ASK, argument: value})
+
+    assert result.is_error
+    assert text(result).removeprefix(argument) == told.removeprefix(f"fusion.{field}")
+    assert system.calls == 0
 
 
 async def test_presets_are_listed_with_who_answers() -> None:

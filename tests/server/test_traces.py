@@ -336,6 +336,37 @@ async def test_trace_that_is_not_kept_is_not_named(tmp_path: Path) -> None:
     assert stream.text.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.malformed("M25")
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        (CHAT, body(**INCLUDE)),
+        (CHAT, body(stream=True, **INCLUDE)),
+        (
+            "/v1/messages",
+            {
+                "model": "trio",
+                "max_tokens": 50,
+                "messages": [{"role": "user", "content": "How many?"}],
+                **INCLUDE,
+            },
+        ),
+    ],
+)
+async def test_ignored_fields_are_told_in_block_header_and_trace(
+    tmp_path: Path, path: str, asked: dict[str, object]
+) -> None:
+    async with traced(tmp_path) as server:
+        response = await server.http.post(path, json={**asked, "odd": 1, "colour": "red"})
+        texts = [line.removeprefix("data: ") for line in response.text.splitlines()]
+        parts = [json.loads(text) for text in texts if text.startswith("{")]
+        blocks = [part["fusion"] for part in parts if part.get("fusion")]
+        told = await kept(server, blocks[-1]["trace_id"])
+
+    assert response.headers["x-localfusion-ignored"] == "odd,colour"
+    assert blocks[-1]["ignored"] == told["ignored"] == ["odd", "colour"]
+
+
 async def test_run_whose_client_leaves_is_interrupted(tmp_path: Path) -> None:
     async with traced(tmp_path, gateway(d=SimEngine(delay=3600))) as server:
         with pytest.raises(httpx2.ReadTimeout):
