@@ -307,7 +307,8 @@ class TraceWriter:
         if now >= self._next_retention:
             if self._retain():
                 return 0.0
-            self._next_retention = now + RETENTION_SECONDS
+            if not self._scrub.is_due:
+                self._next_retention = now + RETENTION_SECONDS
         if self._scrub.is_due and now >= self._next_scrub:
             wait = self._scrub.step()
             if wait == 0.0:
@@ -320,13 +321,15 @@ class TraceWriter:
             self._next_checkpoint = now + upkeep.PATIENCE
         if not self._recorder.is_idle:
             return GATHER_SECONDS
-        return IDLE_SECONDS if log else self._next_retention - now
+        return IDLE_SECONDS if log or self._scrub.is_due else self._next_retention - now
 
     def _retain(self) -> bool:
         """Delete a slice of what is too old or too much; return whether there was any."""
         oldest = self._clock() - self._settings.max_days * upkeep.DAY
         places = upkeep.expired(self._connection, oldest)
-        places = places or upkeep.surplus(self._connection, self._settings.max_bytes)
+        # Until the index has let go of what was deleted, the file looks as full as before.
+        if not places and not self._scrub.is_due:
+            places = upkeep.surplus(self._connection, self._settings.max_bytes)
         if places:
             upkeep.delete(self._connection, places)
         return bool(places)

@@ -53,7 +53,8 @@ def stored_bodies(file: Path, ids: list[str]) -> list[bytes]:
 def assert_gone(folder: Path, bodies: list[bytes]) -> None:
     left = bytes_of(folder)
     assert SECRET.lower().encode() not in left.lower()
-    assert not [body for body in bodies if body[20:60] in left]
+    # The end has the checksum of the whole; beginnings of different runs can be alike.
+    assert not [body for body in bodies if body[-40:] in left]
     assert b"wanduhr" in left.lower()
 
 
@@ -155,10 +156,11 @@ async def test_oldest_traces_go_when_all_take_too_much(folder: Path, file: Path)
     assert file.stat().st_size > 2 << 20
 
     async with keeping(folder, TraceSettings(max_bytes=1 << 20)) as kept:
-        while len((page := await kept.traces.list(Query(limit=200))).traces) > 150:
+        while file.stat().st_size >= 2 << 20:
             await kept.settle()
+        page = await kept.traces.list(Query(limit=200))
 
-    assert len(page.traces) > 0
+    assert 0 < len(page.traces) <= 150
     assert str(page.traces[0]["question"]).startswith("249 ")
     assert file.stat().st_size < 2 << 20
 
