@@ -155,7 +155,7 @@ async def test_oldest_traces_go_when_all_take_too_much(folder: Path, file: Path)
             await kept.run(asked(f"{number} {scramble(5000, number)}"))
     assert file.stat().st_size > 2 << 20
 
-    async with keeping(folder, TraceSettings(max_bytes=1 << 20)) as kept:
+    async with keeping(folder, TraceSettings(max_bytes=3 << 19)) as kept:
         while file.stat().st_size >= 2 << 20:
             await kept.settle()
         page = await kept.traces.list(Query(limit=200))
