@@ -22,12 +22,12 @@ from localfusion.bundle.form import (
     Piece,
     Target,
     volume_name,
-    write_bytes,
 )
-from localfusion.bundle.hold import flush, holding
+from localfusion.bundle.hold import holding
 from localfusion.bundle.install import REQUIREMENTS, WHEELS
 from localfusion.bundle.sbom import render_sbom
 from localfusion.config import Config
+from localfusion.durable import flush, write_whole
 from localfusion.errors import BundleError
 from localfusion.weights.manifest import hash_file
 
@@ -183,7 +183,9 @@ class _Maker:
         self._missing.append(Missing(f"license text of {name}", why))
 
     def _write(self, path: str, text: str, kind: str) -> None:
-        write_bytes(self._content / path, text.encode())
+        file = self._content / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text.encode())
         self._list(path, kind, "localfusion", __version__, _APACHE)
 
     def _list(self, path: str, kind: str, origin: str, revision: str | None, license_: str) -> None:
@@ -234,14 +236,14 @@ class _Maker:
 
     def _seal(self, manifest: BundleManifest, roots: Iterable[Path]) -> None:
         text = self._stage / MANIFEST
-        write_bytes(text, manifest.render())
+        write_whole(text, manifest.render())
         names = [MANIFEST, INSTALLER]
         if self._wish.key is not None:
             signature.sign(text, self._wish.key, self._stage / SIGNATURE)
             names.append(SIGNATURE)
         for root in roots:
             for name in names:
-                write_bytes(root / name, (self._stage / name).read_bytes())
+                write_whole(root / name, (self._stage / name).read_bytes())
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:

@@ -5,7 +5,6 @@ Standard library only.
 
 import hashlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -219,14 +218,3 @@ def _unique(files: Iterable[BundleFile]) -> tuple[BundleFile, ...]:
         if len(set(paths)) != len(paths):
             raise ValueError("a path stands in it twice")
     return found
-
-
-def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file so that it is whole and on disk, or not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)

@@ -24,18 +24,10 @@ def holding(folder: Path) -> Iterator[None]:
             f"{folder}: {error.strerror}; name a folder that you may write"
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BundleError(f"another process is at work in {folder}; wait for it") from error
         yield
-    except BlockingIOError as error:
-        raise BundleError(f"another process is at work in {folder}; wait for it") from error
-    finally:
-        os.close(handle)
-
-
-def flush(path: Path) -> None:
-    """Have a file or folder on disk before what comes next."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)

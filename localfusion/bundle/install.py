@@ -18,7 +18,8 @@ from pathlib import Path
 
 from localfusion.bundle.check import Bundle, Count, read_pieces, verify
 from localfusion.bundle.form import MANIFEST, BundleFile, Target
-from localfusion.bundle.hold import flush, holding
+from localfusion.bundle.hold import holding
+from localfusion.durable import flush, write_whole
 from localfusion.errors import BundleError
 
 CURRENT = "current"
@@ -160,8 +161,7 @@ def _make(bundle: Bundle, stage: Path, home: Path, say: Callable[[str], None]) -
         stage.rename(home)
         say("reading the weights once more where they lie now")
         _prove(home, bundle, "pull")
-        shutil.copyfile(bundle.manifest_file, home / f".{MANIFEST}.partial")
-        (home / f".{MANIFEST}.partial").rename(home / MANIFEST)
+        write_whole(home / MANIFEST, bundle.manifest_file.read_bytes())
         flush(home)
     except OSError as error:
         _undo(stage, home, damaged)

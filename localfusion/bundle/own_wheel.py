@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import io
 import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
 from localfusion import __version__
-from localfusion.bundle.form import INSTALLER, write_bytes
+from localfusion.bundle.form import INSTALLER
+from localfusion.durable import write_whole
 
 _PACKAGE = Path(__file__).parent.parent
 _WHEN = (2020, 1, 1, 0, 0, 0)  # the same files give the same bytes
@@ -23,6 +25,7 @@ sys.exit(main())
 """
 _TRAVELS = (
     "__init__.py",
+    "durable.py",
     "errors.py",
     *(f"bundle/{name}.py" for name in ("__init__", "check", "form", "hold", "install", "start")),
 )
@@ -77,12 +80,11 @@ def write_installer(folder: Path) -> str:
 
 
 def _write_archive(file: Path, files: dict[str, bytes]) -> None:
-    partial = file.with_name(f".{file.name}.new")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, content in files.items():
             entry = zipfile.ZipInfo(path, _WHEN)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, content)
-    write_bytes(file, partial.read_bytes())
-    partial.unlink()
+    write_whole(file, packed.getvalue())

@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from localfusion.config import HubSource
+from localfusion.durable import write_whole
 from localfusion.errors import WeightsError
-from localfusion.weights.manifest import write_whole
 
 _HEADER = """\
 # Written by `localfusion models pull`; keep it beside models.yaml, under version control.
@@ -94,7 +94,8 @@ def _write(file: Path, entries: Mapping[str, LockedModel]) -> None:
         for key, entry in sorted(entries.items())
     }
     try:
-        write_whole(file, _HEADER + yaml.safe_dump(document, sort_keys=False))
+        text = _HEADER + yaml.safe_dump(document, sort_keys=False)
+        write_whole(file, text.encode())
     except OSError as error:
         raise WeightsError(
             f"{file}: {error.strerror}; copy models.yaml to a folder of yours and name it with "

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
+from localfusion.durable import write_whole
 from localfusion.errors import WeightsError
 from localfusion.weights.facts import read_json
 
@@ -75,17 +75,7 @@ def hash_files(
 def write_manifest(manifest: Manifest, file: Path) -> None:
     """Write a manifest so that it exists either whole and on disk, or not at all."""
     text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1, ensure_ascii=False)
-    write_whole(file, text + "\n")
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Replace ``file`` by ``text`` in one step: a reader sees the old or the new one."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    write_whole(file, f"{text}\n".encode())
 
 
 def read_manifest(file: Path) -> Manifest:

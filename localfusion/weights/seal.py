@@ -1,10 +1,9 @@
 """The last two steps of a pull: a manifest over everything, then the model appears at once."""
 
-import os
 import shutil
-from pathlib import Path
 
 from localfusion.config import HubSource
+from localfusion.durable import flush
 from localfusion.weights.allowed import MANIFEST, check_folder
 from localfusion.weights.hub import Snapshot, check_snapshot
 from localfusion.weights.job import Job
@@ -20,7 +19,7 @@ def seal(job: Job, snapshot: Snapshot | None) -> None:
     if isinstance(job.spec.source, HubSource) and snapshot is not None:
         check_snapshot(job.spec.source, snapshot, files, job)
     for name in names:
-        _flush(job.output / name)
+        flush(job.output / name)
     manifest = Manifest(
         job.name,
         describe_source(job.config, job.name),
@@ -30,15 +29,7 @@ def seal(job: Job, snapshot: Snapshot | None) -> None:
         files,
     )
     write_manifest(manifest, job.output / MANIFEST)
-    _flush(job.output)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(job.output)
 
 
 def publish(job: Job) -> None:
@@ -47,7 +38,7 @@ def publish(job: Job) -> None:
     if folder.exists():
         shutil.rmtree(folder)  # damaged, or `resolve` would have taken it
     job.output.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     manifest = read_manifest(folder / MANIFEST)
     write_stamp(job.place, manifest)
     shutil.rmtree(job.staging)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from localfusion.config import Config, GgufSource, HubSource, ModelSpec, PathSource, nearest
+from localfusion.durable import write_whole
 from localfusion.errors import ModelNotFoundError, WeightsError
 from localfusion.weights.allowed import MANIFEST, check_folder
 from localfusion.weights.facts import read_json
@@ -24,7 +25,6 @@ from localfusion.weights.manifest import (
     hash_files,
     read_manifest,
     write_manifest,
-    write_whole,
 )
 
 State = Literal["none", "missing", "partial", "damaged", "pulled", "verified"]
@@ -241,7 +241,7 @@ def _look(place: Place, manifest: Manifest) -> dict[str, object]:
 def write_stamp(place: Place, manifest: Manifest, look: dict[str, object] | None = None) -> None:
     """Write down that every byte was read and right; ``look`` as it was before the reading."""
     place.stamp.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(place.stamp, json.dumps(look or _look(place, manifest)))
+    write_whole(place.stamp, json.dumps(look or _look(place, manifest)).encode())
 
 
 def _is_stamped(place: Place, manifest: Manifest) -> bool:
