@@ -6,7 +6,7 @@ Everything is gathered in ``.OUT.partial`` beside ``OUT`` and renamed at the end
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localfusion import __version__, weights
@@ -127,21 +127,14 @@ class _Maker:
             manifest = manifests[name] = found.manifest
             place = carried_path(name, found.path.name, self._config)
             is_own = place.startswith("own/")
-            extra = [] if is_own else [self._entry_of(found.path / MANIFEST)]
+            extra = [] if is_own else [_entry_of(found.path, MANIFEST)]
             for file in (*manifest.files, *extra):
                 target = self._content / place / file.name
                 _copy(found.path / file.name, target, file.sha256)
-                self._list(
-                    f"{place}/{file.name}",
-                    "weights",
-                    manifest.origin,
-                    manifest.revision,
-                    manifest.license,
-                )
+                carried = replace(file, name=f"{place}/{file.name}")
+                about = (manifest.origin, manifest.revision, manifest.license)
+                self._list(carried, "weights", *about)
         return manifests
-
-    def _entry_of(self, file: Path) -> weights.FileEntry:
-        return weights.FileEntry(file.name, file.stat().st_size, hash_file(file))
 
     def _gather_wheels(self) -> list[wheels.Wheel]:
         if not self._wish.with_wheels:
@@ -154,8 +147,8 @@ class _Maker:
         self._missing += missing
         found = wheels.read_wheels(folder)
         for wheel in found:
-            path = f"{WHEELS}/{wheel.file.name}"
-            self._list(path, "wheel", f"{wheel.name}, a package", wheel.version, wheel.license)
+            file = _entry_of(self._content, f"{WHEELS}/{wheel.file.name}")
+            self._list(file, "wheel", f"{wheel.name}, a package", wheel.version, wheel.license)
         if not missing:
             digests = {w: self._digest_of(f"{WHEELS}/{w.file.name}") for w in found}
             lines = [f"{w.name}=={w.version} --hash=sha256:{d}\n" for w, d in digests.items()]
@@ -186,15 +179,28 @@ class _Maker:
         file = self._content / path
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text.encode())
-        self._list(path, kind, "localfusion", __version__, _APACHE)
+        entry = _entry_of(self._content, path)
+        self._list(entry, kind, "localfusion", __version__, _APACHE)
 
-    def _list(self, path: str, kind: str, origin: str, revision: str | None, license_: str) -> None:
-        file = self._content / path
-        size, digest = file.stat().st_size, hash_file(file)
-        pieces = (Piece(path, size, digest),)
+    def _list(
+        self,
+        file: weights.FileEntry,
+        kind: str,
+        origin: str,
+        revision: str | None,
+        license_: str,
+    ) -> None:
+        pieces = (Piece(file.name, file.size, file.sha256),)
         self._files.append(
             BundleFile(
-                path, size, digest, kind, origin, revision=revision, license=license_, pieces=pieces
+                file.name,
+                file.size,
+                file.sha256,
+                kind,
+                origin,
+                revision=revision,
+                license=license_,
+                pieces=pieces,
             )
         )
 
@@ -244,6 +250,12 @@ class _Maker:
         for root in roots:
             for name in names:
                 write_whole(root / name, (self._stage / name).read_bytes())
+
+
+def _entry_of(folder: Path, name: str) -> weights.FileEntry:
+    """Measure a file that lies below a folder."""
+    file = folder / name
+    return weights.FileEntry(name, file.stat().st_size, hash_file(file))
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
