@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from localfusion.errors import FusionError
+from localfusion.functions import ToolCallDelta
 from localfusion.judging import Analysis, Verdict
 from localfusion.types import (
     Answer,
@@ -21,7 +22,6 @@ from localfusion.types import (
     Stage,
     Status,
     TokenLogprob,
-    ToolCallDelta,
 )
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from localfusion.engines.turns import TurnRules
-from localfusion.types import Delta, Message, Prompt, Tools
+from localfusion.functions import Tools
+from localfusion.types import Delta, Message, Prompt
 
 Phase = Literal[
     "waiting",

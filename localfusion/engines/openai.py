@@ -35,7 +35,8 @@ from localfusion.errors import (
     OverloadedError,
     RequestError,
 )
-from localfusion.types import Delta, Message, Prompt, SamplingParams, Tools
+from localfusion.functions import Tools
+from localfusion.types import Delta, Message, Prompt, SamplingParams
 
 DEFAULT_MAX_MODEL_LEN = 8192
 """Of a server that does not tell its context length; give ``facts`` to say better."""

@@ -7,7 +7,8 @@ from typing import Any, cast, get_args
 from localfusion.engines.openai_wire import error_message, json_object, malformed
 from localfusion.engines.stops import StopWords
 from localfusion.errors import EngineError
-from localfusion.types import Delta, FinishReason, TokenLogprob, ToolCallDelta, Usage
+from localfusion.functions import ToolCallDelta
+from localfusion.types import Delta, FinishReason, TokenLogprob, Usage
 
 MAX_TEXT = 1 << 20
 """Characters of one answer; what is longer is cut, with finish_reason ``length``."""

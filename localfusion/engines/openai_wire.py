@@ -13,13 +13,8 @@ from localfusion.errors import (
     OverloadedError,
     RequestError,
 )
-from localfusion.types import (
-    Effort,
-    Message,
-    Prompt,
-    ToolCall,
-    Tools,
-)
+from localfusion.functions import ToolCall, Tools
+from localfusion.types import Effort, Message, Prompt
 
 _SAMPLING = (
     "temperature",

@@ -35,7 +35,8 @@ from localfusion.errors import (
     EngineUnavailableError,
     OverloadedError,
 )
-from localfusion.types import Delta, Message, Prompt, Tools, Usage
+from localfusion.functions import Tools
+from localfusion.types import Delta, Message, Prompt, Usage
 
 __all__ = ["DEFAULT_TEXT", "Script", "SimEngine", "SimFailure"]
 

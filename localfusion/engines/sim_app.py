@@ -22,18 +22,8 @@ from localfusion.errors import (
     ModelNotFoundError,
     RequestError,
 )
-from localfusion.types import (
-    Delta,
-    Effort,
-    Function,
-    Message,
-    Prompt,
-    SamplingParams,
-    ToolCall,
-    ToolCallDelta,
-    Tools,
-    Usage,
-)
+from localfusion.functions import Function, ToolCall, ToolCallDelta, Tools
+from localfusion.types import Delta, Effort, Message, Prompt, SamplingParams, Usage
 
 ASGIMessage = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[ASGIMessage]]

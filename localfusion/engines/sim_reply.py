@@ -9,16 +9,8 @@ from dataclasses import dataclass
 from localfusion.engines.openai_stream import NEVER
 from localfusion.engines.sim_schema import minimal_instance
 from localfusion.errors import RequestError
-from localfusion.types import (
-    Delta,
-    FinishReason,
-    Function,
-    Message,
-    Prompt,
-    TokenLogprob,
-    ToolCallDelta,
-    Tools,
-)
+from localfusion.functions import Function, ToolCallDelta, Tools
+from localfusion.types import Delta, FinishReason, Message, Prompt, TokenLogprob
 
 Script = str | Sequence[str] | Callable[[Prompt], str]
 Verdict = Mapping[str, float] | Callable[[Prompt], Mapping[str, float]]

@@ -37,7 +37,8 @@ from localfusion.errors import (
     EngineError,
     EngineUnavailableError,
 )
-from localfusion.types import Delta, Message, Prompt, Tools
+from localfusion.functions import Tools
+from localfusion.types import Delta, Message, Prompt
 
 __all__ = ["DEFAULT", "REMOTE", "SupervisedEngine", "Supervision"]
 

@@ -36,8 +36,9 @@ from localfusion.errors import (
     FusionError,
     WeightsError,
 )
+from localfusion.functions import Tools
 from localfusion.placement import Slot
-from localfusion.types import Delta, Message, Prompt, Tools
+from localfusion.types import Delta, Message, Prompt
 
 _log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from localfusion.config import Rates
 from localfusion.errors import FusionError, JudgeError
 from localfusion.events import AnswerDelta, AnswerStarted, CandidateChecked, Event
+from localfusion.functions import ToolCall
 from localfusion.fusion.calls import DEADLINE, Calls, Reading, Tell
 from localfusion.fusion.judge.inline import InlineAnalysis
 from localfusion.fusion.schema import Form
@@ -20,7 +21,6 @@ from localfusion.types import (
     FinishReason,
     Status,
     TokenLogprob,
-    ToolCall,
 )
 
 Joules = Callable[[], float | None]

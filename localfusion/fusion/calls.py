@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from localfusion.engines.base import Engine
 from localfusion.errors import ASLEEP, EngineError, EngineTimeoutError, EngineUnavailableError
 from localfusion.events import CallStarted, Record
+from localfusion.functions import Tools
 from localfusion.fusion.ledger import Ledger
 from localfusion.types import (
     Delta,
@@ -18,7 +19,6 @@ from localfusion.types import (
     SamplingParams,
     Stage,
     TokenLogprob,
-    Tools,
     Usage,
     Watches,
 )

@@ -36,6 +36,7 @@ from localfusion.events import (
     RunRequested,
     RunStarted,
 )
+from localfusion.functions import Tools
 from localfusion.fusion.answering import Answering, Joules
 from localfusion.fusion.calls import MIN_ROOM, Calls, count_tokens
 from localfusion.fusion.changes import changed, check_policy, single
@@ -45,7 +46,7 @@ from localfusion.fusion.recorded import judges_of, preset_of
 from localfusion.fusion.run import Run
 from localfusion.fusion.schema import Form
 from localfusion.fusion.turns import as_text
-from localfusion.types import Answer, Message, Request, Stage, Tools
+from localfusion.types import Answer, Message, Request, Stage
 
 EVENT_BUFFER = 1024
 """Events of a stream that may wait for a slow reader; then the run waits too."""

@@ -4,10 +4,11 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from localfusion.errors import RequestError
+from localfusion.functions import Function, Tools
 from localfusion.fusion.answering import Answering, Wholeness
 from localfusion.fusion.calls import Calls, Reading
 from localfusion.fusion.opening import Opening
-from localfusion.types import Answer, Function, Message, Prompt, Request, Tools, Usage
+from localfusion.types import Answer, Message, Prompt, Request, Usage
 
 TOOL_TURN = "tool_turn"
 """Reason of an answer that is one model's: it calls functions, which are never merged."""

@@ -6,8 +6,9 @@ from typing import TypeVar
 
 from localfusion.engines.base import Engine, EngineFacts, EngineStats
 from localfusion.errors import ASLEEP, EngineUnavailableError
+from localfusion.functions import Tools
 from localfusion.pool.kept import UNLOADED, KeptEngine
-from localfusion.types import Delta, Message, Prompt, Tools
+from localfusion.types import Delta, Message, Prompt
 
 T = TypeVar("T")
 Turn = Callable[[KeptEngine], AbstractAsyncContextManager[None]]

@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from localfusion.functions import ToolCall
 from localfusion.server.section import Section, wrong
 from localfusion.server.tools import FunctionName
 from localfusion.server.turns import TEXT_OR_PARTS, joined
-from localfusion.types import Message, Role, ToolCall
+from localfusion.types import Message, Role
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 _IMAGES = ("image", "document", "file", "container_upload")

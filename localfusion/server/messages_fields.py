@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from localfusion.functions import Tools
 from localfusion.server.fields import ChatRequest, Stop, Text
 from localfusion.server.forms import Forms, FusionOptions, take_forms, to_effort
 from localfusion.server.messages_blocks import Hint, MessageBody, TextBlock, to_turns
@@ -25,7 +26,7 @@ from localfusion.server.section import (
 )
 from localfusion.server.tools import FunctionName, check_known, functions_of, offered
 from localfusion.server.turns import TEXT_OR_PARTS, joined
-from localfusion.types import Effort, Message, Origin, Request, SamplingParams, Tools
+from localfusion.types import Effort, Message, Origin, Request, SamplingParams
 
 LITTLE, SOME = 4096, 16_384
 """Thinking tokens up to which the effort is ``low``, and ``medium``; the budget is not held."""

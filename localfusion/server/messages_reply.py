@@ -8,12 +8,13 @@ from fastapi import Response
 
 from localfusion.errors import FusionError
 from localfusion.events import AnswerDelta, AnswerStarted, Event, RunCompleted
+from localfusion.functions import ToolCall
 from localfusion.server import sse
 from localfusion.server.block import told_block
 from localfusion.server.envelope import Refusal, error_headers, error_object
 from localfusion.server.messages_fields import MessagesRequest
 from localfusion.server.view import RunView, status_block, usage
-from localfusion.types import Answer, ToolCall, Usage
+from localfusion.types import Answer, Usage
 
 Block = dict[str, object]
 

@@ -18,6 +18,7 @@ from localfusion.events import (
     RunStarted,
     SynthesisStarted,
 )
+from localfusion.functions import ToolCallDelta
 from localfusion.server import sse
 from localfusion.server.block import told_block
 from localfusion.server.fields import ChatRequest
@@ -29,7 +30,7 @@ from localfusion.server.view import (
     tokens_block,
     usage,
 )
-from localfusion.types import Answer, TokenLogprob, ToolCallDelta, Usage
+from localfusion.types import Answer, TokenLogprob, Usage
 
 
 @dataclass(slots=True)

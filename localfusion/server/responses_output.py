@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from localfusion.events import AnswerDelta
+from localfusion.functions import ToolCallDelta
 from localfusion.server.view import logprob_block
-from localfusion.types import TokenLogprob, ToolCallDelta
+from localfusion.types import TokenLogprob
 
 Emit = Callable[[str, Mapping[str, object]], None]
 """Takes an event: its type and its fields, without the number."""

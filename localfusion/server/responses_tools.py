@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from localfusion.functions import Tools
 from localfusion.server.schemas import check_schema
 from localfusion.server.section import Section, missing
 from localfusion.server.tools import (
@@ -17,7 +18,6 @@ from localfusion.server.tools import (
     functions_of,
     offered,
 )
-from localfusion.types import Tools
 
 
 class TextFormat(Section):

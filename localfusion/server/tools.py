@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
+from localfusion.functions import Function, Tools
 from localfusion.server.schemas import check_schema
 from localfusion.server.section import Section, missing, wrong
-from localfusion.types import Function, Tools
 
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Protocol
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from localfusion.functions import ToolCall
 from localfusion.server.section import Section, missing, wrong
-from localfusion.types import Message, Role, ToolCall
+from localfusion.types import Message, Role
 
 
 def _check_part(value: object) -> object:

@@ -9,9 +9,10 @@ from benches import overhead
 from benches.table import Row
 from localfusion.config import Config, Preset
 from localfusion.engines.base import Engine, EngineFacts, EngineStats, ignore_phase
+from localfusion.functions import Tools
 from localfusion.fusion.fusion import JUDGE_STAGES, Fusion
 from localfusion.runtime import open_runtime
-from localfusion.types import Answer, Delta, Message, Prompt, Request, SamplingParams, Tools
+from localfusion.types import Answer, Delta, Message, Prompt, Request, SamplingParams
 
 FAST, SLOW, LARGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 LATE = "held-back"

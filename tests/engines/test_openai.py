@@ -13,16 +13,8 @@ from localfusion.engines.base import EngineFacts
 from localfusion.engines.openai import OpenAIEngine
 from localfusion.engines.openai_stream import MAX_TEXT, ChunkReader
 from localfusion.engines.stops import StopWords
-from localfusion.types import (
-    Delta,
-    Effort,
-    Function,
-    Message,
-    Prompt,
-    SamplingParams,
-    Tools,
-    Usage,
-)
+from localfusion.functions import Function, Tools
+from localfusion.types import Delta, Effort, Message, Prompt, SamplingParams, Usage
 from tests.engines.kinds import PROMPT, collect
 from tests.engines.raw_server import (
     DONE,

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from localfusion.engines.openai import OpenAIEngine
 from localfusion.engines.turns import OPENING, TurnRules, shape
-from localfusion.types import Message, Prompt, ToolCall
+from localfusion.functions import ToolCall
+from localfusion.types import Message, Prompt
 from tests.engines.kinds import collect
 from tests.engines.raw_server import DONE, FINISH, Asked, RawServer, models, response, says
 

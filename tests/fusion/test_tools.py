@@ -8,9 +8,10 @@ import pytest
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.errors import RequestError
 from localfusion.events import AnswerDelta, PanelAdded
+from localfusion.functions import Function, ToolCall, Tools
 from localfusion.fusion.schema import obeys
 from localfusion.fusion.turns import as_text
-from localfusion.types import Function, Message, Prompt, Request, ToolCall, Tools
+from localfusion.types import Message, Prompt, Request
 from tests.fusion.conftest import REQUEST, FusionFactory, events_of
 
 pytestmark = pytest.mark.virtual_time

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localfusion.errors import RequestError
+from localfusion.functions import ToolCall
 from localfusion.server.envelope import NotFoundError
 from localfusion.server.responses_fields import (
     ResponsesBody,
@@ -17,7 +18,7 @@ from localfusion.server.responses_fields import (
 )
 from localfusion.server.responses_items import CallItem, MessageItem
 from localfusion.server.store import StoredResponse
-from localfusion.types import Message, ToolCall
+from localfusion.types import Message
 
 FUNCTION: dict[str, object] = {"type": "function", "name": "weather"}
 MESSAGE = {"role": "user", "content": "hello"}

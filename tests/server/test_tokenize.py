@@ -6,7 +6,7 @@ import pytest
 
 from localfusion.engines.sim import SimEngine
 from localfusion.errors import RequestError
-from localfusion.types import Tools
+from localfusion.functions import Tools
 from tests.server.system import CHAT, body, gateway, served
 
 ASK = {"model": "a", "messages": [{"role": "user", "content": "How many pens?"}]}

@@ -10,19 +10,12 @@ import pytest
 from localfusion.config import TraceSettings
 from localfusion.engines.sim import SimEngine
 from localfusion.events import Event
+from localfusion.functions import Function, ToolCall, Tools
 from localfusion.traces import Query
 from localfusion.traces.content import redact
 from localfusion.traces.database import open_reader
 from localfusion.traces.form import encode, from_json
-from localfusion.types import (
-    Function,
-    Message,
-    Origin,
-    Request,
-    SamplingParams,
-    ToolCall,
-    Tools,
-)
+from localfusion.types import Message, Origin, Request, SamplingParams
 from tests.traces.conftest import bytes_of, events_of_run, fusion, keeping
 
 CANARY = "Xylofon"

@@ -27,6 +27,7 @@ from localfusion.events import (
     RunStarted,
     VerdictCompleted,
 )
+from localfusion.functions import Function, ToolCall, ToolCallDelta, Tools
 from localfusion.judging import Analysis, Contradiction, Judging, Stance, Verdict
 from localfusion.traces.form import encode, from_json, line, to_json
 from localfusion.traces.trace import Trace
@@ -34,7 +35,6 @@ from localfusion.types import (
     Answer,
     Candidate,
     Check,
-    Function,
     Message,
     Origin,
     Prompt,
@@ -43,9 +43,6 @@ from localfusion.types import (
     StageTiming,
     Step,
     TokenLogprob,
-    ToolCall,
-    ToolCallDelta,
-    Tools,
     Usage,
 )
 from tests.traces.conftest import VERSIONS, asked, events_of_run, fusion

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from localfusion.config import Preset
 from localfusion.errors import ContextLengthError, FusionError, JudgeError
+from localfusion.functions import Tools
 from localfusion.fusion.calls import DEADLINE, INTERVAL, MIN_ROOM, Calls, Reading, Tell
 from localfusion.fusion.judge.analysis import named, parse, schema_for
 from localfusion.fusion.judge.drafts import Draft, Drafts
@@ -20,7 +21,7 @@ from localfusion.fusion.judge.verdict import (
     read_verdict,
 )
 from localfusion.judging import Analysis, TruncatedDraft, Verdict
-from localfusion.types import Message, Prompt, Request, SamplingParams, Tools
+from localfusion.types import Message, Prompt, Request, SamplingParams
 
 PRIORITY = -10
 
