@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from localfusion.config import Config, Member, Preset, nearest
+from localfusion.config import Config, Member, Preset, Settings, nearest
 from localfusion.errors import ConfigError, PlacementError, RequestError, WeightsError
 from localfusion.fallback import REPLACED, adapt, withdrawn
 from localfusion.hardware import Hardware
@@ -91,9 +91,7 @@ def compose(
     _refuse_gone(extra, gone)
     if not sim:
         gone |= _missing(config, used - set(gone))
-    presets, notes = adapt(settings, chosen, gone)
-    if not presets:
-        raise ConfigError("; ".join(notes))
+    presets, notes = usable_presets(settings, chosen, gone)
     alone = {name: Preset(policy="single", panel=(Member(model=name),)) for name in extra}
     wanted = {**alone, **presets}
     models = tuple(dict.fromkeys(name for preset in wanted.values() for name in preset.models))
@@ -114,6 +112,20 @@ def compose(
     named = dict.fromkeys(m for preset in {**alone, **presets}.values() for m in preset.models)
     models = (*order, *(name for name in named if name not in order))
     return System(config, presets, models, files, plan, (*notes, *plan.notes))
+
+
+def usable_presets(
+    settings: Settings, chosen: Mapping[str, Preset], gone: Mapping[str, str]
+) -> tuple[dict[str, Preset], tuple[str, ...]]:
+    """Take models out of presets, as ``fallback.adapt`` does.
+
+    Raises:
+        ConfigError: no preset is left that could answer.
+    """
+    presets, notes = adapt(settings, chosen, gone)
+    if not presets:
+        raise ConfigError("; ".join(notes))
+    return presets, notes
 
 
 def _refuse_gone(names: Iterable[str], gone: Mapping[str, str]) -> None:

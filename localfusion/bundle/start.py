@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from localfusion.bundle.check import verify
+from localfusion.bundle.check import Bundle, verify
 from localfusion.bundle.install import Installed, install
 from localfusion.errors import BundleError
 
@@ -25,15 +25,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.command == "verify":
-            bundle = verify(given.folder)
-            lines = [f"ok  {len(bundle.manifest.files)} files  {bundle.digest}"]
+            lines = [describe_bundle(verify(given.folder))]
         else:
-            lines = describe(install(given.folder, given.into, say=_say))
+            lines = describe(install(given.folder, given.into, say=tell))
     except BundleError as error:
         sys.stderr.write(f"install.pyz: {error}\n")
         return error.exit_code
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def describe_bundle(bundle: Bundle) -> str:
+    """Say in a line what was verified."""
+    return f"ok  {len(bundle.manifest.files)} files  {bundle.digest}"
 
 
 def describe(installed: Installed) -> list[str]:
@@ -44,5 +48,6 @@ def describe(installed: Installed) -> list[str]:
     return [*lines, f"next: {installed.folder.parent / 'current' / 'bin' / 'localfusion'} ask …"]
 
 
-def _say(step: str) -> None:
+def tell(step: str) -> None:
+    """Tell whoever waits what goes on."""
     sys.stderr.write(f"{step} …\n")

@@ -1,6 +1,5 @@
 """``localfusion bundle``: carry presets to a machine without a network."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
@@ -9,7 +8,7 @@ import typer
 from localfusion.bundle import check, signature
 from localfusion.bundle import install as installing
 from localfusion.bundle.form import Target
-from localfusion.bundle.start import describe
+from localfusion.bundle.start import describe, describe_bundle, tell
 from localfusion.config import load
 from localfusion.hardware import detect
 from localfusion.system import choose_presets
@@ -58,7 +57,7 @@ def create_bundle(
     target = Target(python or here.python, platform or here.platform, here.accelerator)
     presets = tuple(choose_presets(config, preset or [], hardware))
     wish = Wish(presets, out, target, with_wheels=wheels, volume_bytes=volume_bytes, key=sign)
-    made = create(config, wish, _say)
+    made = create(config, wish, tell)
     for item in made.manifest.missing:
         typer.echo(f"missing: {item.what}: {item.why}", err=True)
     typer.echo(f"{made.folder}  {len(made.manifest.files)} files, {made.manifest.size} bytes")
@@ -72,8 +71,7 @@ def verify_bundle(folder: _Folder, key: _Key = None) -> None:
     bundle = check.verify(folder)
     if key is not None:
         signature.check_signature(bundle, key)
-    signed = "  signed" if key is not None else ""
-    typer.echo(f"ok  {len(bundle.manifest.files)} files  {bundle.digest}{signed}")
+    typer.echo(describe_bundle(bundle) + ("  signed" if key is not None else ""))
 
 
 @app.command("install")
@@ -85,9 +83,5 @@ def install_bundle(
     """Verify a bundle, then install it into a new environment, whole or not at all."""
     if key is not None:
         signature.check_signature(check.open_bundle(folder), key)
-    for line in describe(installing.install(folder, into, say=_say)):
+    for line in describe(installing.install(folder, into, say=tell)):
         typer.echo(line)
-
-
-def _say(step: str) -> None:
-    sys.stderr.write(f"{step} …\n")

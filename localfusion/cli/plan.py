@@ -11,10 +11,10 @@ from localfusion import config
 from localfusion.cli.picture import draw
 from localfusion.cli.show import wide_console
 from localfusion.errors import ConfigError
-from localfusion.fallback import adapt, withdrawn
+from localfusion.fallback import withdrawn
 from localfusion.hardware import detect, imagine
 from localfusion.placement import Plan, gib
-from localfusion.system import choose_presets, make_plan
+from localfusion.system import choose_presets, make_plan, usable_presets
 
 LEFT = ("engine", "role", "device")
 COLUMNS = (*LEFT, "weights", "kv cache", "context", "requests", "slot", "start")
@@ -37,9 +37,7 @@ def show_plan(
     except ValueError as error:
         raise ConfigError(f"--gpus: {error}") from error
     chosen = choose_presets(loaded, preset or [], hardware)
-    presets, notes = adapt(loaded.settings, chosen, withdrawn(loaded.settings))
-    if not presets:
-        raise ConfigError("; ".join(notes))
+    presets, notes = usable_presets(loaded.settings, chosen, withdrawn(loaded.settings))
     made = make_plan(loaded, presets, hardware)
     made = replace(made, notes=(*notes, *made.notes))
     if as_json:

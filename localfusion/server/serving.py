@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from localfusion.config import Limits
 from localfusion.errors import ConfigError
 from localfusion.server.access import Access
 from localfusion.server.admission import Runs
@@ -125,9 +126,7 @@ async def serve(
     settings = gateway.settings.server
     listener = listener or listen(settings.host, settings.port)
     limits = gateway.settings.limits
-    connections = connections or replace(
-        USUAL, connections=limits.connections, head_seconds=limits.head_wait
-    )
+    connections = connections or _as_set(limits)
     http = gateway.telemetry.http
     runs = Runs(limits, http.waited, gateway.traces)
     app = create_app(gateway, runs, access)
@@ -158,6 +157,10 @@ async def serve(
         if server.started and not server.has_shut_down:
             await server.shutdown(sockets=[listener])
         listener.close()
+
+
+def _as_set(limits: Limits) -> ConnectionLimits:
+    return replace(USUAL, connections=limits.connections, head_seconds=limits.head_wait)
 
 
 def _configure(
