@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from benches import overhead
+from benches.peers_servers import end_tokens
 from benches.table import Row
 from localfusion.config import Config, Preset
 from localfusion.engines.base import Engine, EngineFacts, EngineStats, ignore_phase
@@ -19,8 +20,6 @@ LATE = "held-back"
 SLOWDOWN = 10
 DRAFT_TOKENS = 320
 SLOW_TOKENS = 160
-LONG_DRAFTS = 5
-"""A seed with which the small model does not stop after a few words; printed is what came."""
 SHORT_TOKENS = 96
 
 
@@ -29,8 +28,9 @@ async def measure(loaded: Config) -> list[Row]:
     async with open_runtime(loaded, ["demo-large"]) as runtime:
         await runtime.start(ignore_phase)
         engines = {name: Recorded(engine) for name, engine in runtime.fusion.engines.items()}
-        rows = [*await reading_ahead(engines)]
-        rows.append(await straggler(engines))
+        endless = {name: replace(e, banned=end_tokens(name)) for name, e in engines.items()}
+        rows = [*await reading_ahead(endless)]
+        rows.append(await straggler(endless))
         rows += await samples_of_one(engines)
         rows.append(await clear_verdict(engines))
     return [*rows, *await overhead.measure()]
@@ -42,10 +42,13 @@ class Recorded:
 
     Attributes:
         slowdown: Its tokens are held back to so many times the time between them.
+        banned: Tokens that it never says; without its end tokens all its texts are as long as they
+            may be, so that two runs compare.
     """
 
     engine: Engine
     slowdown: int = 1
+    banned: Sequence[int] = ()
     prompts: list[Prompt] = field(default_factory=list)
 
     @property
@@ -59,6 +62,9 @@ class Recorded:
         return await self.engine.count_tokens(messages, tools)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
+        if self.banned:
+            never = dict.fromkeys(self.banned, -100.0)
+            prompt = replace(prompt, sampling=replace(prompt.sampling, logit_bias=never))
         self.prompts.append(prompt)
         clock = asyncio.get_running_loop().time
         last = clock()
@@ -77,7 +83,6 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
     """
     question = "Write a long and detailed story about a lighthouse, with many scenes. Case {}."
     settings = {
-        "seed": LONG_DRAFTS,
         "panel": [{"model": FAST, "n": 3}, {"model": LARGE, "max_tokens": SLOW_TOKENS}],
         "judge": SLOW,
         "panel_max_tokens": DRAFT_TOKENS,
@@ -116,7 +121,7 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
 
 async def straggler(engines: Mapping[str, Recorded]) -> Row:
     """Add a member whose tokens come at a tenth of its speed, and see what it costs the answer."""
-    late = {**engines, LATE: Recorded(engines[SLOW], slowdown=SLOWDOWN)}
+    late = {**engines, LATE: replace(engines[SLOW], slowdown=SLOWDOWN)}
     settings = {"judge": SLOW, "panel_max_tokens": SHORT_TOKENS, "options": {"analysis": "none"}}
     with_it = await ask(
         late, "Write a long story about a harbor. Case 1.", panel=[FAST, SLOW, LATE], **settings
@@ -189,12 +194,11 @@ async def clear_verdict(engines: Mapping[str, Recorded]) -> Row:
 
 
 async def ask(engines: Mapping[str, Engine], question: str, **settings: object) -> Answer:
-    """Answer with a preset of these settings, and of a seed if there is one among them."""
-    seed = int(str(settings.pop("seed", 1)))
+    """Answer with a preset of these settings."""
     preset = Preset.model_validate({"deadline": 1200, "answer_max_tokens": 32, **settings})
     fusion = Fusion(engines, {"bench": preset}, default_preset="bench")
     messages = (Message("user", question),)
-    request = Request("bench", messages, SamplingParams(seed=seed), watches="answer")
+    request = Request("bench", messages, SamplingParams(seed=1), watches="answer")
     return await fusion.complete(request)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
-from benches.fusion import FAST, LARGE, LONG_DRAFTS, SLOW, once
+from benches.fusion import FAST, LARGE, SLOW, once
 from benches.peers_arms import synthesis_prompt
 from benches.peers_servers import end_tokens
 from benches.table import Row
@@ -24,6 +24,8 @@ from localfusion.types import Answer, Message, Prompt, Request, SamplingParams
 QUESTION = "Write a long and detailed story about a lighthouse, with many scenes. Case {}."
 SAMPLES = 3
 """Of the fast model."""
+LONG_DRAFTS = 5
+"""A seed with which the small model does not stop after a few words; printed is what came."""
 DRAFT_TOKENS = 320
 SLOW_TOKENS = 160
 ANSWER_TOKENS = 64
