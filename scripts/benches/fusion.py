@@ -10,13 +10,15 @@ from benches.peers_servers import end_tokens
 from benches.table import Row
 from localfusion.config import Config, Preset
 from localfusion.engines.base import Engine, EngineFacts, EngineStats, ignore_phase
+from localfusion.engines.sim import SimEngine
+from localfusion.engines.sim_latency import SimProfile
 from localfusion.functions import Tools
 from localfusion.fusion.fusion import JUDGE_STAGES, Fusion
 from localfusion.runtime import open_runtime
 from localfusion.types import Answer, Delta, Message, Prompt, Request, SamplingParams
 
 FAST, SLOW, LARGE = "smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
-LATE = "held-back"
+LATE = "slow"
 SLOWDOWN = 10
 DRAFT_TOKENS = 320
 SLOW_TOKENS = 160
@@ -41,13 +43,11 @@ class Recorded:
     """An engine that keeps the prompts it is asked.
 
     Attributes:
-        slowdown: Its tokens are held back to so many times the time between them.
         banned: Tokens that it never says; without its end tokens all its texts are as long as they
             may be, so that two runs compare.
     """
 
     engine: Engine
-    slowdown: int = 1
     banned: Sequence[int] = ()
     prompts: list[Prompt] = field(default_factory=list)
 
@@ -66,12 +66,8 @@ class Recorded:
             never = dict.fromkeys(self.banned, -100.0)
             prompt = replace(prompt, sampling=replace(prompt.sampling, logit_bias=never))
         self.prompts.append(prompt)
-        clock = asyncio.get_running_loop().time
-        last = clock()
         async with aclosing(self.engine.generate(prompt)) as deltas:
             async for delta in deltas:
-                await asyncio.sleep((self.slowdown - 1) * (clock() - last))
-                last = clock()
                 yield delta
 
 
@@ -120,15 +116,20 @@ async def reading_ahead(engines: Mapping[str, Recorded]) -> list[Row]:
 
 
 async def straggler(engines: Mapping[str, Recorded]) -> Row:
-    """Add a member whose tokens come at a tenth of its speed, and see what it costs the answer."""
-    late = {**engines, LATE: replace(engines[SLOW], slowdown=SLOWDOWN)}
+    """Add a member whose tokens come at a tenth of a real one's speed; see what it costs.
+
+    It is simulated: a real one that is slow on these two cores would slow all others down.
+    """
     settings = {"judge": SLOW, "panel_max_tokens": SHORT_TOKENS, "options": {"analysis": "none"}}
-    with_it = await ask(
-        late, "Write a long story about a harbor. Case 1.", panel=[FAST, SLOW, LATE], **settings
-    )
-    without = await ask(
-        late, "Write a long story about a harbor. Case 2.", panel=[FAST, SLOW], **settings
-    )
+    question = "Write a long story about a harbor. Case {}."
+    without = await ask(engines, question.format(1), panel=[FAST, SLOW], **settings)
+    real = max(without.candidates, key=lambda candidate: candidate.seconds)
+    token = real.seconds / real.usage.completion_tokens
+    profile = SimProfile(inter_token=SLOWDOWN * token)
+    slow = SimEngine("The sea was calm. " * SHORT_TOKENS, profile=profile)
+    late: dict[str, Engine] = {**engines, LATE: slow}
+    with_it = await ask(late, question.format(2), panel=[FAST, SLOW, LATE], **settings)
+    print(f"  {real.model}: {token:.3f} s a token; the slow member: {SLOWDOWN * token:.3f}")
     for name, answer in (("with it", with_it), ("without", without)):
         print(f"  {name}: {answer.status} ({answer.reason}), {path(answer)}")
     return Row(
