@@ -13,6 +13,8 @@ FusionError
 ├── QuorumError               too few candidates to answer from         503
 ├── JudgeError                the judge gave nothing usable             502
 ├── AuditError                the audit log cannot be read or written   exit 2
+├── EvaluationError           an evaluation cannot be begun or read     exit 2
+│   └── DatasetError          a file of samples is wrong; names the line exit 2
 └── TraceError                traces cannot be read or written          503
 
 HTTP and process failures become one of these inside ``engines/`` and nowhere else.
@@ -145,6 +147,15 @@ class QuorumError(FusionError):
 class JudgeError(FusionError):
     status = 502
     code = "judge_upstream_error"
+
+
+class EvaluationError(FusionError):
+    exit_code = 2
+    code = "evaluation_error"
+
+
+class DatasetError(EvaluationError):
+    code = "dataset_error"
 
 
 class AuditError(FusionError):

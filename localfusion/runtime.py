@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -25,7 +25,7 @@ from localfusion.engines.vllm import Places
 from localfusion.errors import ModelNotFoundError
 from localfusion.events import RunStarted
 from localfusion.fallback import withdrawn
-from localfusion.fusion import Fusion, prompts
+from localfusion.fusion import Fusion, Observer, prompts
 from localfusion.hardware import EnergyMeter, Hardware, detect
 from localfusion.overview import EngineRow, Overview
 from localfusion.pool import EnginePool, Waiting
@@ -69,10 +69,11 @@ class _Builder:
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """What is kept of runs: all of it, and who asked for what."""
+    """What is kept of runs: all of it, who asked for what, and what others look at."""
 
     traces: Traces
     audit: AuditLog | None
+    observers: Sequence[Observer] = ()
 
 
 class Runtime:
@@ -97,6 +98,7 @@ class Runtime:
         self.draining = False
         self.traces = records.traces
         self._audit = records.audit
+        self._observers = records.observers
         self._system = system
         self._builder = builder
         self._pool = pool
@@ -247,6 +249,7 @@ class Runtime:
                 self.traces.observer(self._versions(system)),
                 *([] if self._audit is None else [self._audit.observe]),
                 *self.telemetry.observers,
+                *self._observers,
             ],
             lease=self._lease,
             rates=system.config.settings.rates,
@@ -258,18 +261,25 @@ class Runtime:
         self.traces.check()
         return self._pool.lease(names)
 
+    def engine_versions(self) -> Mapping[str, EngineVersion]:
+        """What serves each model: the software's version, and the digest of its weights."""
+        return self._engines_of(self._system, self._pool)
+
+    def _engines_of(self, system: System, names: Iterable[str]) -> dict[str, EngineVersion]:
+        weights = {name: files.manifest.digest for name, files in system.files.items()}
+        return {
+            name: EngineVersion(self._pool[name].facts.version, weights.get(name))
+            for name in sorted(names)
+        }
+
     def _versions(self, system: System) -> Callable[[RunStarted], Versions]:
         """Return what tells of a run of this system what it depends on."""
         told = json.dumps(system.config.settings.model_dump(mode="json"), sort_keys=True)
         config, templates = hashlib.sha256(told.encode()).hexdigest(), prompts.digest()
-        weights = {name: files.manifest.digest for name, files in system.files.items()}
 
         def tell(event: RunStarted) -> Versions:
             used = {*event.members, *([event.judge] if event.judge else [])}
-            engines = {
-                name: EngineVersion(self._pool[name].facts.version, weights.get(name))
-                for name in sorted(used & set(self._pool))
-            }
+            engines = self._engines_of(system, used & set(self._pool))
             return Versions(__version__, engines, templates, config)
 
         return tell
@@ -337,6 +347,7 @@ async def open_runtime(
     *,
     sim: bool = False,
     server: Sequence[str] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> AsyncGenerator[Runtime, None]:
     """Verify weights, plan, and build the engines of some presets; stop them all at the end.
 
@@ -345,6 +356,7 @@ async def open_runtime(
         presets: Names; none: the machine's default preset.
         sim: Replace every model by a simulated one: tries everything without weights.
         server: Start of the engines' command line, None for vLLM's.
+        observers: Each is called with every event and record of every run; must not block.
 
     Raises:
         FusionError: a preset, weights or a plan that cannot be had, or traces that are required;
@@ -369,7 +381,8 @@ async def open_runtime(
                 limits=system.limits,
                 keep_alive=system.keep_alive,
             ) as pool:
-                runtime = Runtime(system, builder, pool, presets, hardware, _Records(traces, audit))
+                records = _Records(traces, audit, observers)
+                runtime = Runtime(system, builder, pool, presets, hardware, records)
                 try:
                     yield runtime
                 finally:

@@ -132,6 +132,7 @@ class Results:
         panel_calls: Engine calls of members, and ``judge_calls`` of the judge, of this process's
             part of the run; the recorder's and the arms'.
         problems: What went wrong on the way, in words, each once: an engine that was lost.
+        notes: What a reader must know of how it was done, such as how many draws an arm had.
     """
 
     plan: Plan
@@ -142,3 +143,4 @@ class Results:
     panel_calls: int = 0
     judge_calls: int = 0
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -122,6 +122,11 @@ def sample_form(sample: Sample) -> Json:
     }
 
 
+def fold_of(id: str) -> int:
+    """Return which of two folds a sample is in: what is chosen on one is scored on the other."""
+    return hashlib.sha256(id.encode()).digest()[0] & 1
+
+
 def digest_of(value: object) -> str:
     """SHA-256 of canonical JSON."""
     told = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -103,7 +103,7 @@ class Fusion:
         self.presets = presets
         self.default_preset = default_preset
         self._observers: Sequence[Observer] = tuple(observers)
-        self._lease: Lease = lease or (lambda _: nullcontext(self.engines))
+        self.lease: Lease = lease or (lambda _: nullcontext(self.engines))
         self._rates = rates
         self.aliases = aliases
         self._joules = joules
@@ -210,7 +210,7 @@ class Fusion:
         if not request.messages and request.raw is None:
             raise RequestError("messages is empty; send at least one message", param="messages")
         wanted = judges_of(preset, self.engines) if request.recorded else _calls_at_once(preset)
-        async with self._lease(wanted) as engines:
+        async with self.lease(wanted) as engines:
             return await self._run(name, preset, request, engines, sink)
 
     def _asked(self, request: Request) -> tuple[str, Preset]:

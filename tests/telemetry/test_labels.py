@@ -47,6 +47,8 @@ ELSEWHERE = {
     "cancelled",  # of a command line's pull
     "port_in_use",  # before there is a server
     "audit_unavailable",  # likewise
+    "evaluation_error",  # of a command line's evaluations
+    "dataset_error",
     "bundle_error",  # of a command line's bundles
     "sandbox_unavailable",  # becomes a check's outcome
     "invalid_prompt",  # of the Responses API's own words in a stream
