@@ -16,6 +16,7 @@ from localfusion.cli import (
     bundle,
     doctor,
     engines,
+    evals,
     keys,
     logs,
     mcp,
@@ -48,6 +49,7 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(traces.app, name="traces")
+app.add_typer(evals.app, name="eval")
 app.command("replay")(replay.replay)
 app.command("explain")(replay.explain)
 

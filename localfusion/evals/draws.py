@@ -80,19 +80,31 @@ def plan_draws(runner: Runner, arm: Arm, fold: int) -> Draws:
     tokens = _mean_tokens(o.panel_usage for o in served)
     if settings_of(arm, job.preset).policy == "vote":  # nobody reads them
         tokens += _mean_tokens(o.judge_usage for o in served)
-    wanted = min(float(MAX_CANDIDATES), max(1.0, tokens / each if each else 1.0))
-    whole = max(1, round(wanted))
+    wanted = max(1.0, tokens / each if each else 1.0)
+    if wanted >= MAX_CANDIDATES:
+        return Draws(member, name, wanted, MAX_CANDIDATES, MAX_CANDIDATES)
+    whole = round(wanted)
     if abs(whole / wanted - 1) <= CLOSE:
         return Draws(member, name, wanted, whole, whole)
     return Draws(member, name, wanted, math.floor(wanted), math.ceil(wanted))
 
 
-async def answer_from_draws(runner: Runner, arm: Arm) -> None:
-    """Record the draws that an arm needs, and have it answer from them."""
+async def answer_from_draws(runner: Runner, arms: Sequence[Arm]) -> None:
+    """Record the draws that arms need, shared between them, and have them answer from these."""
     for fold in (0, 1):
         samples = [s for s in runner.job.dataset.samples if fold_of(s.id) == fold]
-        if samples:
-            draws = plan_draws(runner, arm, fold)
+        planned = [(arm, plan_draws(runner, arm, fold)) for arm in arms]
+        if not samples or not planned:
+            continue
+        most = max((draws for _, draws in planned), key=lambda draws: draws.high)
+        await runner.record(
+            _panel(runner.job.preset, most, most.high),
+            lambda _, name=_kept(most): name,  # type: ignore[misc]
+            samples,
+            stage=f"{most.high} draws of {most.name}",
+            what="draws",
+        )
+        for arm, draws in planned:
             await _answer(runner, arm, samples, draws)
             runner.notes[_note(arm, draws, fold)] = None
 
@@ -109,15 +121,8 @@ def draws_of(runner: Runner, arms: Iterable[Arm]) -> dict[str, Member]:
 
 
 async def _answer(runner: Runner, arm: Arm, samples: Sequence[Sample], draws: Draws) -> None:
-    name = f"draws:{draws.name}"
+    name = _kept(draws)
     most = _panel(runner.job.preset, draws, draws.high)
-    await runner.record(
-        most,
-        lambda _: name,
-        samples,
-        stage=f"{arm.name}: drawing {draws.high} x {draws.name}",
-        what="draws",
-    )
     numbers = sorted({draws.low, draws.high})
     pieces = [
         (sample, repeat)
@@ -146,6 +151,11 @@ async def _answer(runner: Runner, arm: Arm, samples: Sequence[Sample], draws: Dr
         runner.progress.advance()
 
     await at_once((partial(one, *piece) for piece in pieces), runner.job.at_once)
+
+
+def _kept(draws: Draws) -> str:
+    """Return the name under which draws are recorded."""
+    return f"draws:{draws.name}"
 
 
 def _panel(preset: Preset, draws: Draws, number: int) -> Preset:

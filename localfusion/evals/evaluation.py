@@ -3,15 +3,15 @@
 import asyncio
 import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from localfusion import __version__
-from localfusion.errors import ConfigError, EngineUnavailableError
+from localfusion.errors import ConfigError, EngineUnavailableError, EvaluationError
 from localfusion.evals.arms import parse_arms, served_arm
 from localfusion.evals.draws import answer_from_draws, draws_of
 from localfusion.evals.live import ask_live
 from localfusion.evals.recording import places_of
-from localfusion.evals.results import Plan, Recording, Results
+from localfusion.evals.results import Plan, Results
 from localfusion.evals.runner import IN_FLIGHT, Calls, Job, Progress, Runner
 from localfusion.evals.samples import Dataset, Scorer, ScoringModel
 from localfusion.evals.scorers import create_scorer
@@ -37,7 +37,6 @@ class Wanted:
         repeats: Recordings of each member and judgements of each panel, for each sample.
         live: Samples that are asked live too, one at a time.
         margin: Smallest gain that is worth the extra cost, as a share of 1.
-        known: Recordings of another run, by key.
     """
 
     preset: str
@@ -47,7 +46,10 @@ class Wanted:
     live: int = 5
     margin: float = 0.03
     at_once: int = IN_FLIGHT
-    known: Mapping[str, Recording] = field(default_factory=dict)
+
+    def of(self, preset: str) -> "Wanted":
+        """Return the same for a preset."""
+        return replace(self, preset=preset)
 
 
 def create_scorers(dataset: Dataset, scoring: ScoringModel | None) -> dict[str, Scorer]:
@@ -110,7 +112,6 @@ def make_job(
         runtime.traces.named,
         waits_for(runtime, preset.models),
         wanted.at_once,
-        wanted.known,
     )
 
 
@@ -151,13 +152,40 @@ def waits_for(runtime: Runtime, models: Sequence[str]) -> Callable[[], Awaitable
     return ready
 
 
+def adopt(store: Store, plan: Plan, other: Results) -> None:
+    """Take another evaluation's recordings, so that only the judge is asked.
+
+    Raises:
+        EvaluationError: its panels are not those that this plan would record; says what differs.
+    """
+    theirs = other.plan
+    ours = {"data": plan.data, "seed": plan.seed, "repeats": plan.repeats}
+    their = {"data": theirs.data, "seed": theirs.seed, "repeats": theirs.repeats}
+    for key in ("panel", "panel_max_tokens"):
+        ours[key], their[key] = plan.settings.get(key), theirs.settings.get(key)
+    models = {recording.candidate.model for recording in other.recordings}
+    for one, of in ((plan, ours), (theirs, their)):
+        engines = one.identity.get("engines")
+        versions = engines if isinstance(engines, Mapping) else {}
+        of["engines"] = {model: versions.get(model) for model in sorted(models)}
+    different = [key for key in ours if ours[key] != their[key]]
+    if different:
+        raise EvaluationError(
+            f"--recordings: those panels differ from this plan's in {', '.join(different)}; use "
+            "the same suite, limit, seed, repeats and panel, or leave it out"
+        )
+    known = {(r.sample, r.member, r.draw) for r in store.recordings.read()}
+    for recording in other.recordings:
+        if (recording.sample, recording.member, recording.draw) not in known:
+            store.recordings.append(recording)
+
+
 async def evaluate(job: Job, store: Store, progress: Progress) -> Results:
     """Do what is planned and not yet done; what is finished is on disk, whatever happens.
 
     Raises:
         EngineUnavailableError: an engine was lost for good; go on with the same folder later.
     """
-    store.begin(job.plan, job.dataset)
     runner = Runner(job, store, progress)
     try:
         await _record(runner)
@@ -184,8 +212,6 @@ async def _record(runner: Runner) -> None:
 
 
 async def _judge(runner: Runner) -> None:
-    arms = [arm for arm in runner.job.arms if arm.source != "draws"]
-    await runner.judge(arms, stage="arms answer")
-    for arm in runner.job.arms:
-        if arm.source == "draws":
-            await answer_from_draws(runner, arm)
+    others = [arm for arm in runner.job.arms if arm.source != "draws"]
+    await runner.judge(others, stage="arms answer")
+    await answer_from_draws(runner, [arm for arm in runner.job.arms if arm.source == "draws"])

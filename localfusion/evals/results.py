@@ -52,7 +52,7 @@ class Recording:
 
     Attributes:
         key: Digest of all that can change the text.
-        draw: Number of the answer among the member's own to this sample, from 0.
+        draw: Number of the answer among the member's own to this sample; gaps say nothing.
     """
 
     key: str
@@ -69,7 +69,7 @@ class Outcome:
 
     Attributes:
         arm: Its name; ``member:NAME`` for a recording of a member.
-        repeat: Number of the answer among the arm's own to this sample, from 0; averaged first.
+        repeat: Number of the answer among the arm's own to this sample; averaged first.
         panel: Digest of the candidates that it was made of; empty where there were none.
         text: The answer; empty where there was none.
         model: That wrote it.

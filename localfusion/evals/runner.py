@@ -6,11 +6,11 @@ in flight. An engine that is lost is waited for; what it failed at is asked agai
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from localfusion.config import Preset
+from localfusion.config import MAX_CANDIDATES, Preset
 from localfusion.errors import EngineUnavailableError, FusionError, OverloadedError
 from localfusion.evals.arms import Arm, settings_of
 from localfusion.evals.judging import judge_panel
@@ -86,7 +86,6 @@ class Job:
         named: Waits until an answer's trace is on disk, and names it.
         ready: Returns when every engine can answer.
         at_once: Prompts in flight.
-        known: Recordings of another run, by key; what is among them is not asked again.
     """
 
     plan: Plan
@@ -100,7 +99,6 @@ class Job:
     named: Callable[[Answer], Awaitable[Answer]]
     ready: Callable[[], Awaitable[None]]
     at_once: int = IN_FLIGHT
-    known: Mapping[str, Recording] = field(default_factory=dict)
 
 
 class Runner:
@@ -167,8 +165,7 @@ class Runner:
             seed = self.seed(sample, repeat, what)
             candidates = await self._ask(preset, sample, seed)
             for place, candidate in zip(places, candidates, strict=True):
-                draw = repeat * _draws(places, place.member) + place.draw
-                await self._keep(sample, names(place), draw, candidate)
+                await self._keep(sample, names(place), _number(repeat, place), candidate)
             self.progress.advance()
 
         await at_once((partial(one, *piece) for piece in missing), self.job.at_once)
@@ -179,8 +176,7 @@ class Runner:
         """Return a sample's recorded candidates in the panel's order; None unless all are there."""
         found = []
         for place in places:
-            draw = repeat * _draws(places, place.member) + place.draw
-            recording = self.recorded.get((sample.id, names(place), draw))
+            recording = self.recorded.get((sample.id, names(place), _number(repeat, place)))
             if recording is None:
                 return None
             found.append(recording.candidate)
@@ -407,8 +403,9 @@ def _own(place: Place) -> str:
     return place.member
 
 
-def _draws(places: Iterable[Place], member: str) -> int:
-    return sum(1 for place in places if place.member == member)
+def _number(repeat: int, place: Place) -> int:
+    """Return the number of a draw among all of its member, the same however many are drawn."""
+    return repeat * MAX_CANDIDATES + place.draw
 
 
 def _alone(arm: str, recording: Recording) -> Outcome:

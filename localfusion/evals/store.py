@@ -5,10 +5,12 @@
 from a crash while it was written, is dropped.
 """
 
+import fcntl
 import json
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -113,6 +115,23 @@ class Store:
         self.live = Lines(self.folder / LIVE, TypeAdapter(Live))
         self.counts = Lines(self.folder / COUNTS, TypeAdapter(Counts))
 
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Keep other processes out of the folder.
+
+        Raises:
+            EvaluationError: another one is at work in it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise EvaluationError(
+                    f"another process is at work in {self.folder}; wait for it, or stop it"
+                ) from error
+            yield
+
     def begin(self, plan: Plan, dataset: Dataset) -> None:
         """Write what is planned, before the first call; or go on with the same plan.
 
@@ -121,6 +140,7 @@ class Store:
         """
         if (self.folder / PLAN).exists():
             self._check(plan)
+            (self.folder / REPORT).unlink(missing_ok=True)  # of what was there before
             for lines in (self.recordings, self.outcomes, self.live, self.counts):
                 lines.mend()
             return

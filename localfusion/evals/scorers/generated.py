@@ -37,15 +37,15 @@ class GeneratedScorer:
 
 
 def answer_in(text: str, kind: Kind) -> str | None:
-    """Return the answer proper: the last tagged one; where none is tagged, by its kind."""
+    """Return the answer proper: the last tagged one; else what it says that it is."""
     tagged = [match.group(1).strip() for match in _TAG.finditer(text)]
     stated = next((answer for answer in reversed(tagged) if answer), None)
     if kind != "text":
         found = Extractor(kind).extract(text if stated is None else stated)
         return None if found is None else _written(found.value, kind)
     if stated is None:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        stated = lines[-1] if lines else None
+        found = Extractor("text").extract(text)
+        stated = None if found is None else found.shown
     return stated if stated and len(stated) <= _MOST else None
 
 

@@ -1,0 +1,1 @@
+"""Statistics of paired scores: pure functions on arrays, each with its source."""
