@@ -6,6 +6,7 @@ import sys
 import time
 
 from benches import (
+    evaluation,
     first_answer,
     fusion,
     gateway,
@@ -22,6 +23,7 @@ from benches.table import Row, machine
 from localfusion import config
 
 PLAIN = {
+    "eval": "samples a second of an evaluation, re-runs without the panel, statistics",
     "fusion": "reading ahead, stragglers, samples, verdicts, our own code",
     "page": "the web page while eight members stream into it",
     "placement": "planned cores against threads as vLLM takes them",
@@ -59,6 +61,8 @@ async def _measure(options: argparse.Namespace, loaded: config.Config) -> list[R
     match options.what:
         case "first-answer":
             return await first_answer.measure(loaded, cold=options.cold)
+        case "eval":
+            return await evaluation.measure(loaded)
         case "placement":
             return await placement.measure(loaded)
         case "fusion":

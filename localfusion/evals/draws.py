@@ -12,7 +12,7 @@ from functools import partial
 
 from localfusion.config import MAX_CANDIDATES, Member, Preset
 from localfusion.evals.arms import Arm, settings_of
-from localfusion.evals.recording import places_of
+from localfusion.evals.recording import Place, places_of
 from localfusion.evals.results import MEMBER, Outcome
 from localfusion.evals.runner import Runner, at_once
 from localfusion.evals.samples import Sample, Score, fold_of
@@ -37,6 +37,10 @@ class Draws:
     wanted: float
     low: int
     high: int
+
+    def kept_as(self, _: Place | None = None) -> str:
+        """Return the name under which they are recorded."""
+        return f"draws:{self.name}"
 
     @property
     def share(self) -> float:
@@ -99,7 +103,7 @@ async def answer_from_draws(runner: Runner, arms: Sequence[Arm]) -> None:
         most = max((draws for _, draws in planned), key=lambda draws: draws.high)
         await runner.record(
             _panel(runner.job.preset, most, most.high),
-            lambda _, name=_kept(most): name,  # type: ignore[misc]
+            most.kept_as,
             samples,
             stage=f"{most.high} draws of {most.name}",
             what="draws",
@@ -121,7 +125,6 @@ def draws_of(runner: Runner, arms: Iterable[Arm]) -> dict[str, Member]:
 
 
 async def _answer(runner: Runner, arm: Arm, samples: Sequence[Sample], draws: Draws) -> None:
-    name = _kept(draws)
     most = _panel(runner.job.preset, draws, draws.high)
     numbers = sorted({draws.low, draws.high})
     pieces = [
@@ -134,7 +137,7 @@ async def _answer(runner: Runner, arm: Arm, samples: Sequence[Sample], draws: Dr
     places = places_of(most.panel)
 
     async def one(sample: Sample, repeat: int) -> None:
-        drawn = runner.panel(sample, repeat, places, lambda _: name)
+        drawn = runner.panel(sample, repeat, places, draws.kept_as)
         assert drawn is not None  # recorded above
         found = []
         for number in numbers:
@@ -151,11 +154,6 @@ async def _answer(runner: Runner, arm: Arm, samples: Sequence[Sample], draws: Dr
         runner.progress.advance()
 
     await at_once((partial(one, *piece) for piece in pieces), runner.job.at_once)
-
-
-def _kept(draws: Draws) -> str:
-    """Return the name under which draws are recorded."""
-    return f"draws:{draws.name}"
 
 
 def _panel(preset: Preset, draws: Draws, number: int) -> Preset:
@@ -204,7 +202,8 @@ def _mean_tokens(usages: Iterable[Usage]) -> float:
 def _note(arm: Arm, draws: Draws, fold: int) -> str:
     numbers = str(draws.low) if draws.low == draws.high else f"{draws.low} and {draws.high}"
     achieved = ((1 - draws.share) * draws.low + draws.share * draws.high) / draws.wanted
+    capped = "; no panel has more" if draws.wanted > MAX_CANDIDATES + CLOSE else ""
     return (
         f"{arm.name}, fold {fold + 1}: {numbers} draws of {draws.name} for {draws.wanted:.2f} that "
-        f"match the tokens, ratio {achieved:.2f}"
+        f"match the tokens, ratio {achieved:.2f}{capped}"
     )

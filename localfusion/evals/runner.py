@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from localfusion.config import MAX_CANDIDATES, Preset
 from localfusion.errors import EngineUnavailableError, FusionError, OverloadedError
 from localfusion.evals.arms import Arm, settings_of
-from localfusion.evals.judging import judge_panel
+from localfusion.evals.judging import PATIENCE, judge_panel
 from localfusion.evals.recording import Place, ask_members, key_of, panel_digest, places_of
 from localfusion.evals.results import MEMBER, Outcome, Plan, Recording
 from localfusion.evals.samples import Dataset, Sample, Score, Scorer
@@ -311,7 +311,13 @@ class Runner:
             sampling = SamplingParams(seed=seed, max_tokens=settings.answer_max_tokens)
             model = self.job.plan.judge
             return await self.job.fusion.complete(
-                Request(model, sample.messages, sampling, watches="nothing")
+                Request(
+                    model,
+                    sample.messages,
+                    sampling,
+                    changes={"deadline": PATIENCE},
+                    watches="nothing",
+                )
             )
 
         def hit(answer: Answer) -> str | None:

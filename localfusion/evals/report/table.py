@@ -1,7 +1,7 @@
 """Scores as arrays: a row for each sample, a column for each arm; partial scores have two ends."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ class Table:
     folds: npt.NDArray[np.int_]
     outcomes: Mapping[str, Sequence[Sequence[Outcome]]]
     resampling: Resampling
+    _known: dict[tuple[str, str], Difference] = field(default_factory=dict)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -59,6 +60,11 @@ class Table:
 
     def compare(self, first: str, second: str) -> Difference:
         """Return one arm minus another; a comparison holds at both ends of partial scores."""
+        if (first, second) not in self._known:
+            self._known[first, second] = self._compare(first, second)
+        return self._known[first, second]
+
+    def _compare(self, first: str, second: str) -> Difference:
         ends = []
         for a, b in ((self.low[first], self.high[second]), (self.high[first], self.low[second])):
             if second == BEST:
@@ -81,8 +87,9 @@ def make_table(results: Results) -> Table:
     found: dict[str, list[list[Outcome]]] = {}
     for outcome in results.outcomes:
         if outcome.sample in rows:
-            arm = found.setdefault(outcome.arm, [[] for _ in samples])
-            arm[rows[outcome.sample]].append(outcome)
+            if outcome.arm not in found:
+                found[outcome.arm] = [[] for _ in samples]
+            found[outcome.arm][rows[outcome.sample]].append(outcome)
     low: dict[str, Array] = {}
     high: dict[str, Array] = {}
     for name, rows_of in found.items():
@@ -96,6 +103,7 @@ def make_table(results: Results) -> Table:
     for scores in (low, high):
         _add_computed(scores, results, folds, found)
     resampling = Resampling(len(samples), results.plan.seed)
+    resampling.prepare([*low.values()], folds)
     return Table(results, low, high, folds, found, resampling)
 
 

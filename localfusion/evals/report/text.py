@@ -122,7 +122,7 @@ def _panel_lines(report: Told) -> Iterator[str]:
     if recovery is not None and "share" in recovery:
         yield (
             f"of what an oracle would gain it has {recovery['share'] * 100:.0f} %, "
-            f"{span(recovery['interval'])}"
+            f"95 % CI {span(recovery['interval'])}"
         )
 
 

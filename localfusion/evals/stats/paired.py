@@ -3,6 +3,7 @@
 Resampling is over samples, for these are what a user would have others of.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ class Resampling:
 
     Each draw gives every sample a Poisson weight of mean 1 (Chamandy et al. 2012, "Estimating
     uncertainty for massive data streams"), in place of counting indices: sums of all draws are then
-    matrix products. Means are weighted sums over the sum of weights.
+    matrix products. Means are weighted sums over the sum of weights. What was summed once is kept,
+    so that an arm that is compared with ten others costs as much as one.
 
     Args:
         n: Samples.
@@ -49,6 +51,7 @@ class Resampling:
     seed: int = 0
     draws: int = DRAWS
     _weights: npt.NDArray[np.uint8] = field(init=False, repr=False)
+    _kept: dict[bytes, Array] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.draws = max(1000, min(self.draws, MOST_CELLS // max(1, self.n)))
@@ -62,12 +65,24 @@ class Resampling:
 
     def sums(self, columns: Array) -> Array:
         """Return each draw's weighted sum of each column: (n, k) in, (draws, k) out."""
-        wide = np.ascontiguousarray(columns, dtype=np.float32)
-        found = np.empty((self.draws, wide.shape[1]), dtype=np.float64)
-        for start in range(0, self.draws, _CHUNK):
-            rows = self._weights[start : start + _CHUNK].astype(np.float32)
-            found[start : start + _CHUNK] = rows @ wide
-        return found
+        keys = [hashlib.sha256(column.tobytes()).digest() for column in columns.T]
+        new = {key: place for place, key in enumerate(keys) if key not in self._kept}
+        if new:
+            wide = np.ascontiguousarray(columns[:, [*new.values()]], dtype=np.float32)
+            found = np.empty((self.draws, wide.shape[1]), dtype=np.float64)
+            for start in range(0, self.draws, _CHUNK):
+                rows = self._weights[start : start + _CHUNK].astype(np.float32)
+                found[start : start + _CHUNK] = rows @ wide
+            self._kept |= {key: found[:, place] for place, key in enumerate(new)}
+        return np.column_stack([self._kept[key] for key in keys])
+
+    def prepare(self, scores: Sequence[Array], folds: npt.NDArray[np.int_]) -> None:
+        """Sum at once what the comparisons of these arms will need."""
+        whole = [column for column in scores if not np.isnan(column).any()]
+        ones = np.ones(self.n)
+        parts = [np.where(folds == fold, column, 0.0) for fold in (0, 1) for column in whole]
+        masks = [(folds == fold).astype(float) for fold in (0, 1)]
+        self.sums(np.column_stack([*whole, *parts, *masks, ones, 0 * ones]))
 
     def means(self, columns: Array) -> Array:
         """Return each draw's mean of each column, over the samples where it is no NaN."""
@@ -126,7 +141,11 @@ def difference(first: Array, second: Array, resampling: Resampling) -> Differenc
         missed = 1 - 0.025 ** (1 / n)
         room = Interval(mean - missed * (1 + mean), mean + missed * (1 - mean))
         return Difference(mean, room, n, missed)
-    draws = resampling.means(gaps[:, None])[:, 0]
+    mask = ~np.isnan(gaps)
+    sides = [np.where(mask, side, 0.0) for side in (first, second)]
+    ahead, behind, weight = resampling.sums(np.column_stack([*sides, mask.astype(float)])).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = (ahead - behind) / weight
     return Difference(mean, percentile_interval(draws, n), n, detectable(known))
 
 
@@ -191,22 +210,16 @@ def difference_to_best(
     plain = difference(arm, best_on_other_fold(members, folds), resampling)
     if plain.n == 0 or members.shape[1] == 1:
         return plain
-    sums = {}
-    for fold in (0, 1):
-        inside = (folds == fold)[:, None]
-        gaps = np.where(inside, arm[:, None] - members, np.nan)
-        own = np.where(inside, members, np.nan)
-        sums[fold] = (_sums(gaps, resampling), _sums(own, resampling))
+    sums = [_fold_sums(arm, members, folds == fold, resampling) for fold in (0, 1)]
     total = np.zeros(resampling.draws)
     weight = np.zeros(resampling.draws)
     rows = np.arange(resampling.draws)
     for fold in (0, 1):
-        (gap_sum, gap_n), (other_sum, other_n) = sums[fold][0], sums[1 - fold][1]
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = np.nan_to_num(other_sum / other_n, nan=-1.0)
+            means = np.nan_to_num(sums[1 - fold].members / sums[1 - fold].known, nan=-1.0)
         chosen = np.argmax(means, axis=1)
-        total += gap_sum[rows, chosen]
-        weight += gap_n[rows, chosen]
+        total += sums[fold].gaps[rows, chosen]
+        weight += sums[fold].both[rows, chosen]
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = total / weight
     found = percentile_interval(draws, plain.n)
@@ -215,11 +228,30 @@ def difference_to_best(
     return Difference(plain.mean, found, plain.n, plain.detectable)
 
 
-def _sums(columns: Array, resampling: Resampling) -> tuple[Array, Array]:
-    known = ~np.isnan(columns)
-    both = resampling.sums(np.hstack([np.where(known, columns, 0.0), known.astype(float)]))
-    width = columns.shape[1]
-    return both[:, :width], both[:, width:]
+@dataclass(frozen=True)
+class _FoldSums:
+    """Of one fold, by draw and member: sums of the members' scores and of the gaps to an arm's.
+
+    Attributes:
+        known, both: Weights of the samples where the member, and the arm too, is scored.
+    """
+
+    members: Array
+    known: Array
+    gaps: Array
+    both: Array
+
+
+def _fold_sums(
+    arm: Array, members: Array, inside: npt.NDArray[np.bool_], resampling: Resampling
+) -> _FoldSums:
+    known = inside[:, None] & ~np.isnan(members)
+    both = known & ~np.isnan(arm)[:, None]
+    own = np.where(known, members, 0.0)
+    columns = [own, known.astype(float), np.where(both, members, 0.0)]
+    columns += [np.where(both, arm[:, None], 0.0), both.astype(float)]
+    sums = np.split(resampling.sums(np.hstack(columns)), len(columns), axis=1)
+    return _FoldSums(sums[0], sums[1], sums[3] - sums[2], sums[4])
 
 
 def _means(columns: Array) -> Array:
