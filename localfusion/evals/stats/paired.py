@@ -14,7 +14,7 @@ from scipy import stats
 
 from localfusion.evals.stats.intervals import Interval
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating]
 DRAWS = 10_000
 MOST_CELLS = 200_000_000
 """Bytes of kept weights; with more samples there are fewer draws."""
@@ -165,7 +165,7 @@ def needed(found: Difference, margin: float) -> int | None:
     """
     half = (found.interval.high - found.interval.low) / 2
     room = max(found.mean, margin - found.mean)
-    if not math.isfinite(half) or room <= 0:
+    if not math.isfinite(half) or not room > 0:
         return None
     return math.ceil(found.n * (half / room) ** 2)
 
