@@ -151,7 +151,7 @@ async def _answer(runner: Runner, arm: Arm, samples: Sequence[Sample], draws: Dr
             )
         if len(found) == 2:
             runner.add(between(arm.name, found[0], found[1], draws.share))
-        runner.progress.advance()
+        runner.advance()
 
     await at_once((partial(one, *piece) for piece in pieces), runner.job.at_once)
 

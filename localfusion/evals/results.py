@@ -129,8 +129,8 @@ class Results:
     """Everything that a report is made of.
 
     Attributes:
-        panel_calls: Engine calls of members, and ``judge_calls`` of the judge, of this process's
-            part of the run; the recorder's and the arms'.
+        panel_calls: Engine calls of members, and ``judge_calls`` of the judge, that the recorder
+            and the arms made; live samples are not among them.
         problems: What went wrong on the way, in words, each once: an engine that was lost.
         notes: What a reader must know of how it was done, such as how many draws an arm had.
     """

@@ -113,6 +113,7 @@ class Runner:
         self.job = job
         self.store = store
         self.progress = progress
+        self._counted = job.calls.panel, job.calls.judge
         self.problems: dict[str, None] = {}
         self.notes: dict[str, None] = {}
         self.recorded: dict[tuple[str, str, int], Recording] = {}
@@ -122,12 +123,22 @@ class Runner:
         for outcome in store.outcomes.read():
             self.done[outcome.arm, outcome.sample, outcome.repeat] = outcome
 
+    def advance(self) -> None:
+        """Count a finished piece, and write down what it took."""
+        self.progress.advance()
+        self._write_counts()
+
     def close(self) -> None:
-        """Write down what this process did."""
-        calls = self.job.calls
-        if calls.panel or calls.judge or self.problems or self.notes:
-            counts = Counts(calls.panel, calls.judge, (*self.problems,), (*self.notes,))
-            self.store.counts.append(counts)
+        """Write down what went wrong in this process, and what is to be known of it."""
+        self._write_counts()
+        if self.problems or self.notes:
+            self.store.counts.append(Counts(0, 0, (*self.problems,), (*self.notes,)))
+
+    def _write_counts(self) -> None:
+        calls, (panel, judge) = self.job.calls, self._counted
+        if (calls.panel, calls.judge) != self._counted:
+            self.store.counts.append(Counts(calls.panel - panel, calls.judge - judge))
+            self._counted = calls.panel, calls.judge
 
     def seed(self, sample: Sample, repeat: int, what: str = "sample") -> int:
         return derive_seed(self.job.plan.seed, f"{what}:{sample.id}", repeat)
@@ -166,7 +177,7 @@ class Runner:
             candidates = await self._ask(preset, sample, seed)
             for place, candidate in zip(places, candidates, strict=True):
                 await self._keep(sample, names(place), _number(repeat, place), candidate)
-            self.progress.advance()
+            self.advance()
 
         await at_once((partial(one, *piece) for piece in missing), self.job.at_once)
 
@@ -243,7 +254,7 @@ class Runner:
         async def one(arm: Arm, sample: Sample, repeat: int) -> None:
             candidates, settings = self._source(arm, sample, repeat, places)
             await self.answer(arm.name, sample, repeat, candidates, settings)
-            self.progress.advance()
+            self.advance()
 
         await at_once((partial(one, *piece) for piece in missing), self.job.at_once)
 

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Engine calls that one process made, what went wrong in it, and what is to be known of it."""
+    """Engine calls that a finished piece made; what went wrong, and what is to be known of it."""
 
     panel_calls: int = 0
     judge_calls: int = 0
