@@ -13,7 +13,6 @@ from rich.table import Table
 from localfusion import config
 from localfusion.cli.show import PhaseLines, printable, wide_console
 from localfusion.config import Config
-from localfusion.errors import EvaluationError
 from localfusion.evals.evaluation import Wanted, adopt, create_scorers, evaluate, make_job
 from localfusion.evals.gate import fit_gates, gate_text
 from localfusion.evals.inspect_logs import write_logs
@@ -30,14 +29,13 @@ from localfusion.evals.samples import Dataset
 from localfusion.evals.scoring_model import EngineScoring, check_kin
 from localfusion.evals.store import (
     PAGE,
-    REPORT,
     Store,
     default_folder,
     find_folder,
-    folders,
     new_folder,
     newest,
     read_results,
+    summaries,
 )
 from localfusion.evals.suites import load_suite
 from localfusion.runtime import Runtime, open_runtime
@@ -203,22 +201,9 @@ def list_evaluations(out: Path | None) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("evaluation", "samples", "preset", "verdict"):
         table.add_column(column)
-    for folder in folders(parent):
-        table.add_row(folder.name, *_row(folder))
+    for one in summaries(parent):
+        table.add_row(one.name, str(one.samples), one.preset, printable(one.verdict))
     if not table.row_count:
         typer.echo(f"no evaluation in {parent}; begin with: localfusion eval run small", err=True)
         return
     wide_console().print(table)
-
-
-def _row(folder: Path) -> tuple[str, str, str]:
-    try:
-        results = read_results(folder)
-    except EvaluationError as error:
-        return "", "", f"damaged: {error}"
-    number = str(len(results.dataset.samples))
-    file = folder / REPORT
-    if not file.exists():
-        return number, results.plan.preset, "unfinished; go on with --resume"
-    told = json.loads(file.read_text())
-    return number, results.plan.preset, printable(str(told["verdict"]["sentence"]))

@@ -241,6 +241,56 @@ def folders(parent: Path) -> Sequence[Path]:
     return [file.parent for file in sorted(found, key=lambda f: f.stat().st_mtime, reverse=True)]
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One evaluation in a list.
+
+    Attributes:
+        name: Of its folder.
+        created: When it began, in seconds since 1970.
+        verdict: Its plain sentence; where it is unfinished or damaged, that.
+    """
+
+    name: str
+    suite: str
+    preset: str
+    samples: int
+    created: int
+    is_finished: bool
+    verdict: str
+
+
+def summaries(parent: Path) -> list[Summary]:
+    """Return what a list tells of each evaluation, youngest first; a damaged one says so."""
+    return [_summary(folder) for folder in folders(parent)]
+
+
+def _summary(folder: Path) -> Summary:
+    created = int((folder / PLAN).stat().st_mtime)
+    try:
+        plan = json.loads((folder / PLAN).read_text())
+        suite, preset = str(plan["suite"]), str(plan["preset"])
+        if not (folder / REPORT).exists():
+            count = len(json.loads((folder / DATASET).read_text())["samples"])
+            told = "unfinished; go on with --resume"
+            return Summary(folder.name, suite, preset, count, created, False, told)
+        report = json.loads((folder / REPORT).read_text())
+        told = str(report["verdict"]["sentence"])
+        return Summary(folder.name, suite, preset, int(report["n"]), created, True, told)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = f"damaged: {type(error).__name__}; run it anew"
+        return Summary(folder.name, "", "", 0, created, False, told)
+
+
+def read_report(parent: Path, name: str) -> Json | None:
+    """Return the report of a finished evaluation; None where there is none of this name."""
+    known = {folder.name: folder for folder in folders(parent)}
+    if name not in known or not (known[name] / REPORT).exists():
+        return None
+    told = json.loads((known[name] / REPORT).read_text())
+    return told if isinstance(told, dict) else None
+
+
 def find_folder(parent: Path, name: str) -> Path:
     """Return an evaluation's folder by its path, its name, or ``latest``.
 

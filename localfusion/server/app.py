@@ -27,6 +27,7 @@ from localfusion.server.envelope import (
     internal,
     report_bug,
 )
+from localfusion.server.evaluations import evaluation_routes
 from localfusion.server.exchange import Exchange
 from localfusion.server.fields import ChatBody
 from localfusion.server.gateway import Gateway
@@ -92,6 +93,7 @@ def create_app(gateway: Gateway, runs: Runs | None = None, access: Access | None
     app.include_router(tokenize_routes(gateway))
     app.include_router(trace_routes(gateway))
     app.include_router(replay_routes(gateway, runs))
+    app.include_router(evaluation_routes())
     app.include_router(mcp_routes(gateway, runs))
     app.include_router(metrics_routes(gateway))
     app.include_router(page_routes())

@@ -35,6 +35,7 @@ FILES: Mapping[str, str] = MappingProxyType(
                 "diff.js",
                 "dom.js",
                 "engines.js",
+                "evaluations.js",
                 "explain.js",
                 "format.js",
                 "members.js",

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from localfusion.errors import EvaluationError
@@ -14,67 +13,10 @@ from localfusion.evals.report import (
     make_report,
     terminal_text,
 )
-from localfusion.evals.results import MEMBER, Live, Outcome, Plan, Results
-from localfusion.evals.samples import Dataset, Sample, Score
-from localfusion.types import Message, Usage
-
-HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)> \x1b[31m"
-
-
-def results(
-    count: int = 200,
-    *,
-    fuse: float = 0.5,
-    members: tuple[float, ...] = (0.5, 0.4),
-    seed: int = 0,
-    text: str = "The answer.",
-    **plan: object,
-) -> Results:
-    """Return made-up results in which arms are right as often as is said."""
-    rng = np.random.default_rng(seed)
-    names = tuple("abcdef"[: len(members)])
-    samples = tuple(
-        Sample(f"s{n}", f"t{n % 2}", (Message("user", text),), "number", {"answer": "1"})
-        for n in range(count)
-    )
-
-    def arm(name: str, share: float) -> list[Outcome]:
-        right = rng.permutation(np.arange(count) < round(share * count))
-        return [
-            Outcome(
-                name,
-                sample.id,
-                0,
-                Score(float(is_right), extracted=text),
-                text=text,
-                judge_usage=Usage(10, 5, calls=1),
-                trace=f"trace-{sample.id}",
-            )
-            for sample, is_right in zip(samples, right, strict=True)
-        ]
-
-    outcomes = [
-        one for n, share in zip(names, members, strict=True) for one in arm(MEMBER + n, share)
-    ]
-    outcomes += [*arm("fuse", fuse), *arm("vote", 0.9), *arm("judge", 0.3)]
-    fields: dict[str, Any] = {
-        "suite": "made-up",
-        "data": f"{count}",
-        "preset": "p",
-        "settings": {},
-        "members": names,
-        "judge": "j",
-        "arms": ("fuse", "vote", "judge"),
-        "primary": ("fuse", "best"),
-        "margin": 0.03,
-        "seed": 0,
-        "repeats": 1,
-        "live": 0,
-        "scoring": {"number": "1"},
-        "identity": {"device": "none"},
-        **plan,
-    }
-    return Results(Plan(**fields), Dataset("made-up", samples, "made up"), (), tuple(outcomes))
+from localfusion.evals.results import MEMBER, Live, Results
+from localfusion.evals.samples import Score
+from localfusion.types import Usage
+from tests.evals.made_up import HOSTILE, results
 
 
 def verdict(found: Results) -> dict[str, Any]:

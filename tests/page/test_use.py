@@ -7,19 +7,28 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
+from tests.evals.made_up import HOSTILE, kept, results
 from tests.page.recorded import record
 from tests.page.scene import QUESTION, scene
 from tests.page.test_hostile import FITS
 from tests.page.visits import answer, ask, phase, visit, wait_for_end
 from tests.server.system import Served, gateway, served, traced
 
-VIEWS = ("ask", "traces", "trace", "engines", "presets")
+VIEWS = ("ask", "traces", "trace", "engines", "presets", "evaluations", "evaluation")
+
+
+@pytest.fixture(autouse=True)
+def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a report whose texts are as bad as texts can be."""
+    monkeypatch.setenv("LOCALFUSION_CACHE", str(tmp_path / "cache"))
+    kept(tmp_path / "cache" / "evals", "one", results(60, text=HOSTILE))
 
 
 async def open_view(page: Page, server: Served, view: str) -> None:
     """Open a view with as much in it as there can be."""
     id = await record(server.gateway, QUESTION)
-    await visit(page, server, view if view != "trace" else f"trace/{id}")
+    places = {"trace": f"trace/{id}", "evaluation": "evaluations/one"}
+    await visit(page, server, places.get(view, view))
     if view == "ask":
         await page.get_by_text("Options").click()
         await ask(page, QUESTION)
@@ -27,8 +36,10 @@ async def open_view(page: Page, server: Served, view: str) -> None:
     elif view == "trace":
         await page.get_by_role("button", name="Replay").click()
         await expect(page.locator("section.replay article").first).to_be_visible()
+    elif view == "evaluation":
+        await expect(page.locator("table").first).to_be_visible()
     else:
-        await expect(page.locator("article, a.trace").first).to_be_visible()
+        await expect(page.locator("article, a.trace, .rows a").first).to_be_visible()
 
 
 async def faults(page: Page) -> Sequence[str]:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Page, expect
 
 from localfusion.fusion.policies import POLICIES
 from localfusion.server.access import Access
 from localfusion.server.keys import KeyFile
+from tests.evals.made_up import HOSTILE, kept, results
 from tests.page.scene import scene
 from tests.page.visits import answer, ask, visit, wait_for_end
 from tests.server.system import gateway, served
@@ -48,6 +50,27 @@ async def test_presets_show_what_they_are_made_of(page: Page) -> None:
         await expect(page.get_by_text("Alibaba Cloud")).to_be_visible()
         await page.get_by_role("link", name="Ask quick").click()
         await expect(page.get_by_label("Ask", exact=True)).to_have_value("localfusion/quick")
+
+
+async def test_evaluations_show_their_verdicts_and_reports(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALFUSION_CACHE", str(tmp_path))
+    async with served(scene()) as server:
+        await visit(page, server, "evaluations")
+        await expect(page.get_by_text("localfusion eval run small")).to_be_visible()
+        kept(tmp_path / "evals", "one", results(60, text=HOSTILE))
+        kept(tmp_path / "evals", "two", results(20), is_finished=False)
+        await page.reload()
+        await expect(page.get_by_text("go on with --resume")).to_be_visible()
+        await page.get_by_role("link", name="one", exact=True).click()
+        await expect(page.get_by_text("On these 60 tasks")).to_be_visible()
+        await expect(page.locator("table").first).to_contain_text("oracle")
+        await expect(page.locator("table").nth(1)).to_contain_text("fuse − best")
+        await page.locator("summary").first.click()
+
+        await expect(page.locator("details pre").first).to_contain_text("<script>")
+        assert await page.locator("details img").count() == 0
 
 
 async def test_policies_of_the_page_are_those_of_the_server(page: Page) -> None:

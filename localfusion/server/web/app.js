@@ -4,6 +4,7 @@ import { onKey } from "./api.js";
 import { askView } from "./ask.js";
 import { fill, h, set } from "./dom.js";
 import { enginesView } from "./engines.js";
+import { evaluationsView } from "./evaluations.js";
 import { keyForm } from "./notes.js";
 import { presetsView } from "./presets.js";
 import { traceView } from "./trace.js";
@@ -14,6 +15,7 @@ const VIEWS = {
   traces: tracesView,
   trace: traceView,
   engines: enginesView,
+  evaluations: evaluationsView,
   presets: presetsView,
 };
 const TITLES = {
@@ -21,6 +23,7 @@ const TITLES = {
   traces: "Traces",
   trace: "Trace",
   engines: "Engines",
+  evaluations: "Evaluations",
   presets: "Presets",
 };
 
