@@ -40,6 +40,7 @@ from localfusion.server.responses_fields import ResponsesBody
 from localfusion.server.turns import ChatMessage
 from localfusion.telemetry.engines import SERIES
 from localfusion.telemetry.metrics import Metrics
+from localfusion.telemetry.traces import TRACE_SERIES
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "models-yaml.md"
@@ -132,7 +133,7 @@ def render_metrics(page: str) -> str:
     """Return the page with the table of series anew."""
     rows = [
         f"| `{s.name}` | {s.kind} | {', '.join(s.labels) or 'none'} | {s.meaning} |"
-        for s in (*Metrics().series, *SERIES)
+        for s in (*Metrics().series, *SERIES, *TRACE_SERIES)
     ]
     table = "\n".join(["| series | kind | labels | meaning |", "|---|---|---|---|", *rows])
     return _MARKED.sub(lambda _: f"<!-- table: series -->\n{table}\n<!-- end -->", page)

@@ -15,6 +15,7 @@ from localfusion.telemetry.http import HttpMetrics
 from localfusion.telemetry.labels import Labels
 from localfusion.telemetry.metrics import Metrics, Series
 from localfusion.telemetry.runs import RunMetrics
+from localfusion.telemetry.traces import TRACE_SERIES, TraceCollector, TracesView
 
 if TYPE_CHECKING:
     from localfusion.telemetry.otel import Spans
@@ -51,6 +52,7 @@ class Telemetry:
     Args:
         settings: Whose names may become labels.
         look: Returns what each engine does now; never waits long.
+        traces: Returns what the writer of traces does; None: nobody writes any.
 
     Raises:
         ConfigError: spans are wanted, and the packages for them are not there.
@@ -60,10 +62,16 @@ class Telemetry:
         http: For the server.
     """
 
-    def __init__(self, settings: Settings, look: Look = _no_engines) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        look: Look = _no_engines,
+        traces: Callable[[], TracesView] | None = None,
+    ) -> None:
         self._metrics = Metrics()
         self._engines = EngineSeries()
         self._metrics.registry.register(self._engines)
+        self._metrics.registry.register(TraceCollector(traces))
         self._runs = RunMetrics(self._metrics, Labels((), ()))
         self._look = look
         self._looking = asyncio.Lock()
@@ -83,7 +91,7 @@ class Telemetry:
     @property
     def series(self) -> tuple[Series, ...]:
         """Every series, in the order of the page."""
-        return (*self._metrics.series, *SERIES)
+        return (*self._metrics.series, *SERIES, *TRACE_SERIES)
 
     async def page(self) -> bytes:
         """Return all series in Prometheus' text format, ``CONTENT_TYPE``."""

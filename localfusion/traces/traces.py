@@ -52,6 +52,31 @@ class Traces:
         return self._trouble if self._writer is None else self._writer.failure
 
     @property
+    def waiting(self) -> int:
+        """Events that are not written yet."""
+        return 0 if self._writer is None else self._writer.waiting
+
+    @property
+    def commits(self) -> int:
+        """Times that events were written."""
+        return 0 if self._writer is None else self._writer.commits
+
+    @property
+    def commit_seconds(self) -> float:
+        """Seconds that it took."""
+        return 0.0 if self._writer is None else self._writer.commit_seconds
+
+    @property
+    def lost(self) -> int:
+        """Events that were not and will not be written."""
+        return 0 if self._writer is None else self._writer.lost
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether traces are written now."""
+        return self.trouble is None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know: that traces are not kept, or that some were lost."""
         notes = []

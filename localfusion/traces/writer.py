@@ -95,6 +95,7 @@ class TraceWriter:
         failure: Why nothing is written now, None while it is.
         is_dead: The file is damaged: nothing will be written any more.
         lost: Events that were not and will not be written.
+        commits, commit_seconds: Times that it wrote, and what they took.
     """
 
     def __init__(
@@ -126,6 +127,13 @@ class TraceWriter:
         self.failure: TraceError | None = None
         self.is_dead = False
         self.lost = 0
+        self.commits = 0
+        self.commit_seconds = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Events that are not written yet."""
+        return len(self._inbox.items)
 
     def start(self) -> None:
         """Begin; runs that an earlier process left are finished first."""
@@ -261,8 +269,11 @@ class TraceWriter:
         self._batch = self._batch or self._inbox.take()
         if not self._batch:
             return
+        began = time.monotonic()
         self._recorder.write(self._connection, self._batch)
         self._wrote_at = time.monotonic()
+        self.commits += 1
+        self.commit_seconds += self._wrote_at - began
         written, self._batch = self._batch, []
         self._inbox.wrote(written)
         self._tell(written, is_kept=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 from localfusion.telemetry.engines import SERIES
 from localfusion.telemetry.metrics import Metrics, Series
+from localfusion.telemetry.traces import TRACE_SERIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "grafana.json"
 DASHBOARD: dict[str, Any] = json.loads(PAGE.read_text())
-KNOWN = {series.name: series for series in (*Metrics().series, *SERIES)}
+KNOWN = {series.name: series for series in (*Metrics().series, *SERIES, *TRACE_SERIES)}
 PANELS = {"timeseries", "stat", "state-timeline"}
 VARIABLES = {"$preset", "$engine", "$__rate_interval"}
 
