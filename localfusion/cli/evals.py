@@ -94,6 +94,32 @@ def compare(
     evaluating.compare_two(first, second, out, as_json=as_json)
 
 
+@app.command("judge")
+def judge(
+    context: typer.Context,
+    preset: Annotated[str | None, typer.Option(help="Default: this machine's.")] = None,
+    tests: Annotated[
+        str | None, typer.Option(help="Names with commas; inject: all of them. Default: all.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="60 cases a test instead of 200.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many cases a test.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Pairs with a known better one: LLMBar, JudgeBench.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of questions, plants and the judge.")] = 0,
+    out: Folder = None,
+    sim: Annotated[bool, typer.Option("--sim", help="A simulated judge: try it out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Test a preset's judge with planted faults: whom it believes, what it obeys, what it loses."""
+    from localfusion.cli import testing
+
+    names = None if tests is None else tuple(n.strip() for n in tests.split(",") if n.strip())
+    count = limit or (testing.QUICK if quick else testing.COUNT)
+    asked = testing.Asked(preset, names, count, seed, data, out, sim)
+    testing.run(context.obj, asked, as_json=as_json)
+
+
 @app.command("gate")
 def gate(
     name: Annotated[str, typer.Argument(help="Folder or name of an evaluation.")] = "latest",

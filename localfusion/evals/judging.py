@@ -6,8 +6,9 @@ The way is that of ``localfusion.replay``, without a trace to begin with.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from localfusion.config import Preset
+from localfusion.config import Member, Preset
 from localfusion.fusion import Fusion
+from localfusion.fusion.recorded import ROUNDS
 from localfusion.types import Answer, Candidate, Message, Recorded, Request, SamplingParams
 
 PATIENCE = 3600.0
@@ -38,7 +39,7 @@ async def judge_panel(
     """
     places = {index: place for place, index in enumerate(sorted(c.index for c in candidates))}
     renumbered = tuple(replace(c, index=places[c.index]) for c in candidates)
-    told = settings.model_copy(update={"deadline": PATIENCE}).model_dump(mode="json")
+    told = _seated(settings, renumbered).model_dump(mode="json")
     request = Request(
         name,
         messages,
@@ -47,3 +48,15 @@ async def judge_panel(
         watches="nothing",
     )
     return await fusion.complete(request)
+
+
+def _seated(settings: Preset, candidates: Sequence[Candidate]) -> Preset:
+    """Return settings with a place for each candidate, where there are more or fewer of them."""
+    changes: dict[str, object] = {"deadline": PATIENCE}
+    if len(candidates) != settings.candidates and settings.policy not in ROUNDS:
+        by_index = sorted(candidates, key=lambda candidate: candidate.index)
+        models = [candidate.model for candidate in by_index]
+        fallback = settings.fallback_judge if settings.fallback_judge in models else None
+        changes["panel"] = tuple(Member(model=model) for model in models)
+        changes |= {"quorum": None, "fallback_judge": fallback}
+    return settings.model_copy(update=changes)

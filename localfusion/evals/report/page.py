@@ -29,11 +29,16 @@ def html_page(report: Told, trace_link: TraceLink | None = None) -> str:
         report: As ``make_report`` returns it.
         trace_link: Returns the address of a trace; None: the command that shows it stands there.
     """
+    title = f"{report['suite']} with preset {report['preset']}"
+    return document(title, "".join(_sections(report, trace_link)))
+
+
+def document(name: str, body: str) -> str:
+    """Return a page that stands alone, around a body that is safe already."""
     style = files("localfusion.evals.report").joinpath("page.css").read_text()
     digest = b64encode(sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    title = escape(f"{report['suite']} with preset {report['preset']}")
-    body = "".join(_sections(report, trace_link))
+    title = escape(name)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -79,7 +84,7 @@ def _arms(report: Told) -> str:
         "from the live samples alone, one at a time; a dash: not measured."
     )
     return (
-        f"<h2>Arms</h2>{bars('scores of all arms', rows)}{_table(*arm_rows(report))}"
+        f"<h2>Arms</h2>{bars('scores of all arms', rows)}{html_table(*arm_rows(report))}"
         f'<p class="soft">{told}</p>'
     )
 
@@ -95,7 +100,7 @@ def _comparisons(report: Told) -> str:
         "Paired over samples; fixed and broken count samples that differ, p is McNemar's exact "
         "one. The first row was planned; all others are exploratory."
     )
-    return f'<h2>Comparisons</h2>{_table(head, rows, primary)}<p class="soft">{told}</p>'
+    return f'<h2>Comparisons</h2>{html_table(head, rows, primary)}<p class="soft">{told}</p>'
 
 
 def _cost(report: Told) -> str:
@@ -127,7 +132,7 @@ def _cost(report: Told) -> str:
         "<h2>Cost</h2>"
         + scatter("quality against cost", dots, "engine-seconds for a sample", "score, percent")
         + f'<p class="soft">Joined: no other arm is better at no more cost.{rates}</p>'
-        + _table(["arm", "engine-seconds", "joules", "money", ""], spent)
+        + html_table(["arm", "engine-seconds", "joules", "money", ""], spent)
         + "<h2>What was waited for</h2>"
         + stacks("critical path by arm", paths, "s")
     )
@@ -161,7 +166,7 @@ def _flips(report: Told, trace_link: TraceLink | None) -> str:
     served = escape(report["served"])
     return (
         f"<h2>What {served} fixes and breaks, against the best member</h2>"
-        f"{bars('fixed and broken', rows, is_signed=True)}{_table(head, moved)}{examples}"
+        f"{bars('fixed and broken', rows, is_signed=True)}{html_table(head, moved)}{examples}"
     )
 
 
@@ -204,15 +209,17 @@ def _panel(report: Told) -> str:
         ]
         for pair in panel["pairs"]
     ]
-    text = "<h2>Members</h2>" + _table(["", "samples", "95 % CI, percent"], rows)
-    text += _table(["pair", "disagree, %", "both wrong, %", "Q", "kappa"], pairs)
+    text = "<h2>Members</h2>" + html_table(["", "samples", "95 % CI, percent"], rows)
+    text += html_table(["pair", "disagree, %", "both wrong, %", "Q", "kappa"], pairs)
     if members is None:
         return text + (
             '<p class="soft">What each member adds: not measured; run with --arms subsets.</p>'
         )
     worth = [Bar(one["member"], one["shapley"] * 100) for one in members["worth"]]
     return (
-        text + bars("Shapley values, points", worth, is_signed=True) + _table(*member_rows(report))
+        text
+        + bars("Shapley values, points", worth, is_signed=True)
+        + html_table(*member_rows(report))
     )
 
 
@@ -233,7 +240,7 @@ def _retention(report: Told) -> str:
     return (
         "<h2>What becomes of what k members have found</h2>"
         + curves("retention", lines, "members that have it")
-        + _table(["", "members", "in the answer", "percent"], rows)
+        + html_table(["", "members", "in the answer", "percent"], rows)
     )
 
 
@@ -244,16 +251,16 @@ def _tasks(report: Told) -> str:
         [one["task"], str(one["n"]), *(percent(one["scores"].get(arm)) for arm in arms)]
         for one in report["tasks"]
     ]
-    return "<h2>By task</h2>" + _table(head, rows)
+    return "<h2>By task</h2>" + html_table(head, rows)
 
 
 def _faults(report: Told) -> str:
     rows = [[one["arm"], one["reason"], str(one["count"])] for one in report["failures"]]
     text = "<h2>Less than full, failed, unscored</h2>"
-    text += _table(["arm", "reason", "answers"], rows) if rows else "<p>None.</p>"
+    text += html_table(["arm", "reason", "answers"], rows) if rows else "<p>None.</p>"
     if report["unscored"]:
         unscored = [[one["arm"], one["sample"], one["why"]] for one in report["unscored"]]
-        text += _table(["unscored", "sample", "why"], unscored)
+        text += html_table(["unscored", "sample", "why"], unscored)
     calls = report["calls"]
     text += f"<p>Calls: {calls['panel']} of the panel, {calls['judge']} of the judge.</p>"
     return text + "".join(
@@ -269,7 +276,10 @@ def _identity(report: Told) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[int] = ()) -> str:
+def html_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[int] = ()
+) -> str:
+    """Return a table; the rows at ``marked`` stand out."""
     if not rows:
         return ""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
