@@ -18,7 +18,7 @@ from localfusion.durable import write_whole
 from localfusion.errors import ConfigError, EngineError
 from localfusion.evals.datasets.pairs import Pair, pairs_of
 from localfusion.evals.evaluation import waits_for
-from localfusion.evals.reliability import JudgeReport, Seen, Setting, Wanted, choose, test_judge
+from localfusion.evals.reliability import JudgeReport, Seen, Setting, Wanted, choose, examine_judge
 from localfusion.evals.reliability.report import judge_page, judge_text, report_form
 from localfusion.evals.reliability.suite import COUNT, QUICK
 from localfusion.evals.store import default_folder
@@ -90,7 +90,7 @@ async def _test(loaded: Config, asked: Asked, pairs: Sequence[Pair]) -> JudgeRep
             {"engine": version.version, "weights": version.weights},
         )
         wanted = Wanted(asked.tests, asked.count, asked.seed, pairs)
-        return await test_judge(setting, wanted, ProgressLines())
+        return await examine_judge(setting, wanted, ProgressLines())
 
 
 def _folder(asked: Asked, report: JudgeReport) -> Path:

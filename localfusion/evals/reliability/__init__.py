@@ -5,6 +5,6 @@
 """
 
 from localfusion.evals.reliability.asking import Seen, Setting
-from localfusion.evals.reliability.suite import TESTS, JudgeReport, Wanted, choose, test_judge
+from localfusion.evals.reliability.suite import TESTS, JudgeReport, Wanted, choose, examine_judge
 
-__all__ = ["TESTS", "JudgeReport", "Seen", "Setting", "Wanted", "choose", "test_judge"]
+__all__ = ["TESTS", "JudgeReport", "Seen", "Setting", "Wanted", "choose", "examine_judge"]

@@ -151,7 +151,7 @@ def bench_of(setting: Setting, wanted: Wanted) -> Bench:
     return Bench(wanted.count, size, models, setting.judge, wanted.seed, pairs=wanted.pairs)
 
 
-async def test_judge(setting: Setting, wanted: Wanted, progress: Progress) -> JudgeReport:
+async def examine_judge(setting: Setting, wanted: Wanted, progress: Progress) -> JudgeReport:
     """Run tests on a preset's judge and measure them.
 
     An engine that is lost for good ends the run early, never without a report.

@@ -121,8 +121,8 @@ def _panel_lines(report: Told) -> Iterator[str]:
     recovery = report["recovery"]
     if recovery is not None and "share" in recovery:
         yield (
-            f"of what an oracle would gain it has {recovery['share'] * 100:.0f} %, "
-            f"95 % CI {span(recovery['interval'])}"
+            f"of what an oracle would gain it has "
+            f"{points(recovery['share'], signed=False)} %, 95 % CI {span(recovery['interval'])}"
         )
 
 
