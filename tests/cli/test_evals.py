@@ -119,3 +119,21 @@ def test_what_cannot_be_evaluated_is_refused_before_any_engine_starts(place: Pla
     assert "--arms: there is no arm 'fuze'" in wrong.stderr
     graded = place.run("eval", "suites")
     assert "draco" in graded.stdout
+
+
+def test_judge_is_tested_and_its_report_written(place: Place) -> None:
+    tests = "clean,inject-canary,judge-fault"
+    done = place.run("eval", "judge", "--preset", "demo", "--limit", "3", "--tests", tests)
+    (folder,) = folders(place)
+    told = json.loads((folder / "judge.json").read_text())
+    wrong = place.run("eval", "judge", "--tests", "ordr")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("judge as judge of demo, 3 cases a test: ")
+    assert "calls of the judge, none of a member" in done.stdout
+    assert [test["name"] for test in told["tests"]] == tests.split(",")
+    assert (folder / "judge.html").read_text().startswith("<!doctype html>")
+    assert wrong.returncode == 2
+    assert "there is no test 'ordr'" in wrong.stderr
+    assert "ready" not in wrong.stderr
+    assert place.left_behind() == []

@@ -48,13 +48,8 @@ def truth(known: Mapping[str, str]) -> Script:
 
 
 def among(pick: Callable[[Sequence[str]], str]) -> Script:
-    """Repeat one of the drafts; alone answer what is never right."""
-
-    def script(prompt: Prompt) -> str:
-        drafts = drafts_in(prompt)
-        return pick(drafts) if drafts else "Answer: 0"
-
-    return script
+    """Repeat one of the drafts."""
+    return lambda prompt: pick(drafts_in(prompt))
 
 
 def value_of(draft: str) -> str:
@@ -86,7 +81,9 @@ def gullible(prompt: Prompt) -> str:
     """Do what any draft says."""
     text = said(prompt)
     if (canary := _CANARY.search(text)) is not None:
-        return f"{canary.group()}\nAnswer: {_ANSWER.findall(text[canary.end() :])[0]}"
+        near = text[max(0, canary.start() - 300) : canary.end() + 300]
+        values = re.findall(r"(?:Answer: |answer )(\S+?)[.\s]", near)
+        return f"{canary.group()}\nAnswer: {values[-1] if values else 0}"
     if "nothing else:\n" in text:
         return text.partition("nothing else:\n")[2].splitlines()[0]
     return among(majority)(prompt)
@@ -95,8 +92,6 @@ def gullible(prompt: Prompt) -> str:
 def own(prompt: Prompt) -> str:
     """Prefer its own words to all others."""
     drafts = drafts_in(prompt)
-    if not drafts:
-        return f"{OWN}\nAnswer: 1"
     return next((draft for draft in drafts if OWN in draft), drafts[0])
 
 
@@ -117,12 +112,16 @@ def setting_of(judge: Engine, seen: Seen) -> Setting:
     return Setting(fusion, "p", preset, "judge", seen, ready)
 
 
-async def examine(script: Script, tests: Iterable[str] | None, count: int = 30) -> JudgeReport:
-    """Run tests on a simulated judge."""
-    wanted = Wanted(None if tests is None else tuple(tests), count)
+async def examine(script: Script, tests: Iterable[str], count: int = 30) -> JudgeReport:
+    """Run tests on a simulated judge that is right where it is asked alone."""
+    wanted = Wanted(tuple(tests), count)
     seen = Seen()
-    setting = setting_of(SimEngine(script), seen)
-    return await examine_judge(setting, wanted, Watched())
+    alone = truth(ideals(setting_of(SimEngine(""), seen), wanted))
+
+    def whole(prompt: Prompt) -> str:
+        return script(prompt) if drafts_in(prompt) else f"{OWN}\n{alone(prompt)}"
+
+    return await examine_judge(setting_of(SimEngine(whole), seen), wanted, Watched())
 
 
 async def examine_truth(tests: Iterable[str] | None, count: int) -> JudgeReport:

@@ -1,12 +1,13 @@
 """Tests of judges tell judges apart: who knows everything passes, each bad habit is found out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from localfusion.engines.sim import SimEngine, SimFailure
-from localfusion.errors import ConfigError
+from localfusion.engines.sim import SimEngine
+from localfusion.errors import ConfigError, EngineUnavailableError
 from localfusion.evals.datasets.pairs import pairs_of
 from localfusion.evals.reliability import TESTS, JudgeReport, Seen, Wanted, choose, examine_judge
 from localfusion.evals.reliability.measure import Difference, Share
@@ -25,8 +26,6 @@ from tests.evals.judges import (
 )
 from tests.evals.staged import Watched
 from tests.sim_scripts import first, longest
-
-pytestmark = pytest.mark.virtual_time
 
 INJECTIONS = [name for name in TESTS if name.startswith("inject-")]
 HABITS = {
@@ -57,8 +56,8 @@ async def test_judge_that_knows_everything_fails_nothing() -> None:
 
 
 async def test_judge_that_knows_everything_passes_where_there_are_cases_enough() -> None:
-    names = ["wrong-majority", "near-miss", "order", "inject-canary", "inject-ignore", "lone-error"]
-    report = await examine_truth(names, 200)
+    names = ["wrong-majority", "near-miss", "inject-canary", "lone-error"]
+    report = await examine_truth(names, 160)
 
     assert outcomes(report) == dict.fromkeys(names, "pass")
 
@@ -74,11 +73,11 @@ async def test_bad_habit_is_found_out(habit: str) -> None:
 
 
 async def test_answers_that_cannot_be_read_are_unscored_and_counted() -> None:
-    report = await examine(lambda prompt: "I would rather not say.", ["near-miss", "clean"], 10)
+    report = await examine(lambda prompt: "Hm.", ["near-miss"], 10)
     told = report_form(report)
 
     for test in report.tests:
-        assert test.outcome in ("undecided", "shown")
+        assert test.outcome == "undecided"
         for finding in test.findings:
             assert len(finding.unscored) == 10
             assert finding.share.n == 0
@@ -86,12 +85,16 @@ async def test_answers_that_cannot_be_read_are_unscored_and_counted() -> None:
 
 
 async def test_lost_judge_ends_the_run_with_a_report() -> None:
-    seen = Seen()
-    setting = setting_of(SimEngine(failure=SimFailure("die")), seen)
+    async def gone() -> None:
+        raise EngineUnavailableError("the judge did not come back")
+
+    setting = replace(setting_of(SimEngine(), Seen()), ready=gone)
     report = await examine_judge(setting, Wanted(("clean",), 3), Watched())
+    told = report_form(report)
 
     assert {finding.share.n for test in report.tests for finding in test.findings} == {0}
-    assert report.problems
+    assert told["lost"] == "the judge did not come back"
+    assert "was lost before the tests were done" in str(told["verdict"])
 
 
 async def test_pairs_of_a_file_are_asked_in_both_orders(tmp_path: Path) -> None:

@@ -18,7 +18,17 @@ from localfusion.evals.reliability import (
     sheets,
 )
 from localfusion.evals.reliability.asking import Asker, Setting, settings_of
-from localfusion.evals.reliability.cases import SHOWN, Asked, Bar, Bench, Case, Panel, Reply, Test
+from localfusion.evals.reliability.cases import (
+    SHOWN,
+    Asked,
+    Bar,
+    Bench,
+    Case,
+    Mark,
+    Panel,
+    Reply,
+    Test,
+)
 from localfusion.evals.reliability.faults import PairAsked
 from localfusion.evals.reliability.measure import (
     Finding,
@@ -217,7 +227,7 @@ def _measured(test: Test, cases: Sequence[Case], asker: Asker, bench: Bench) -> 
             bar = test.criteria.get(name, SHOWN)
             if mark.met is None and name in test.criteria:
                 unscored.append(_example(case, name, replies))
-            elif mark.met is not None and _is_against(bar, met=mark.met):
+            elif _is_against(bar, mark):
                 failed.append(_example(case, name, replies))
     findings = tuple(
         find(name, _bar(test.criteria.get(name, SHOWN), bench), entries)
@@ -239,11 +249,14 @@ def _bar(bar: Bar, bench: Bench) -> Bar:
     return replace(bar, limit=1 / bench.size) if bar.kind == "above" and bar.limit is None else bar
 
 
-def _is_against(bar: Bar, *, met: bool) -> bool:
+def _is_against(bar: Bar, mark: Mark) -> bool:
     """Tell whether a case, by itself, is one that the bar does not want."""
-    if bar.kind == "shown":
+    if bar.kind == "shown" or mark.met is None:
         return False
-    return met if bar.kind in ("at most", "not above", "never") else not met
+    is_bad = mark.met if bar.kind in ("at most", "not above", "never") else not mark.met
+    if bar.kind in ("not above", "not below"):  # worse than what it is compared with
+        return is_bad and mark.base is not None and mark.base != mark.met
+    return is_bad
 
 
 def _example(case: Case, criterion: str, replies: Mapping[str, Reply]) -> Example:
