@@ -4,10 +4,14 @@ What they do is in ``evaluating``, which loads numerical libraries: nothing but 
 them, so each command imports it when it runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from localfusion.errors import ConfigError
 
 app = typer.Typer(
     help="Measure panels and judges on this machine: recorded once, judged by every arm.",
@@ -21,6 +25,19 @@ Folder = Annotated[
     Path | None, typer.Option(help="Folder of evaluations; default: evals in the cache folder.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say what to install where the libraries of an evaluation are missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("numpy", "scipy"):
+            raise
+        raise ConfigError(
+            f"{error.name} is not installed; evaluation needs: pip install 'localfusion[eval]'"
+        ) from error
 
 
 @app.command("run")
@@ -59,8 +76,9 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Ask a suite of a panel once, let every arm answer from the recordings, and report."""
-    from localfusion.cli import evaluating
-    from localfusion.evals.evaluation import Wanted
+    with _extra():
+        from localfusion.cli import evaluating
+        from localfusion.evals.evaluation import Wanted
 
     names = None if arms is None else tuple(n.strip() for n in arms.split(",") if n.strip())
     wanted = Wanted(preset or "", names, seed, repeats, live, margin / 100)
@@ -76,7 +94,8 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Make an evaluation's report from what is recorded, finished or not."""
-    from localfusion.cli import evaluating
+    with _extra():
+        from localfusion.cli import evaluating
 
     evaluating.report(name, out, as_json=as_json)
 
@@ -89,7 +108,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two evaluations of the same samples, arm by arm; the second minus the first."""
-    from localfusion.cli import evaluating
+    with _extra():
+        from localfusion.cli import evaluating
 
     evaluating.compare_two(first, second, out, as_json=as_json)
 
@@ -112,7 +132,8 @@ def judge(
     as_json: Json = False,
 ) -> None:
     """Test a preset's judge with planted faults: whom it believes, what it obeys, what it loses."""
-    from localfusion.cli import testing
+    with _extra():
+        from localfusion.cli import testing
 
     names = None if tests is None else tuple(n.strip() for n in tests.split(",") if n.strip())
     count = limit or (testing.QUICK if quick else testing.COUNT)
@@ -126,7 +147,8 @@ def gate(
     out: Folder = None,
 ) -> None:
     """Fit the thresholds of auto and cascade to an evaluation, and write what justifies them."""
-    from localfusion.cli import evaluating
+    with _extra():
+        from localfusion.cli import evaluating
 
     evaluating.gate(name, out)
 
@@ -134,7 +156,8 @@ def gate(
 @app.command("list")
 def list_evaluations(out: Folder = None) -> None:
     """List evaluations, youngest first, with their verdicts."""
-    from localfusion.cli import evaluating
+    with _extra():
+        from localfusion.cli import evaluating
 
     evaluating.list_evaluations(out)
 

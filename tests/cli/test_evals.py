@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,20 @@ def test_recordings_of_one_run_serve_another_judge(place: Place) -> None:
     assert "panels differ from this plan's in data" in refused.stderr
     assert fitted.returncode == 0, fitted.stderr
     assert (folder / "gate.yaml").read_text().strip() == fitted.stdout.strip()
+
+
+def test_missing_packages_are_named(place: Place) -> None:
+    code = "import sys; sys.modules['scipy'] = None; from localfusion.cli import main; main()"
+    refused = subprocess.run(
+        [sys.executable, "-c", code, "eval", "run", "small"],
+        env=place.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert refused.returncode == 2
+    assert "pip install 'localfusion[eval]'" in refused.stderr
 
 
 def test_what_cannot_be_evaluated_is_refused_before_any_engine_starts(place: Place) -> None:
