@@ -316,7 +316,7 @@ def _differences(before: System, after: System, swapped: Collection[str]) -> tup
         elif before.presets[name] != after.presets[name]:
             changed = _changed_keys(before.presets[name], after.presets[name])
             lines.append(f"preset {name}: {', '.join(changed)} changed")
-    for part in ("server", "limits", "traces", "telemetry"):
+    for part in ("server", "limits", "traces", "audit", "telemetry"):
         if getattr(before.config.settings, part) != getattr(after.config.settings, part):
             lines.append(f"{part}: changed, takes effect when serve is started again")
     lines += [f"note: {note}" for note in after.notes if note not in before.notes]

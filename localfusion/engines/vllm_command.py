@@ -34,6 +34,7 @@ _OFFLINE = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_PLUGINS": "",  # empty: none; absent would load every installed one
     "VLLM_SERVER_DEV_MODE": "0",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",
