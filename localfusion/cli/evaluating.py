@@ -12,10 +12,13 @@ from rich.table import Table
 
 from localfusion import config
 from localfusion.cli.show import PhaseLines, printable, wide_console
-from localfusion.config import Config
+from localfusion.config import Config, nearest
+from localfusion.errors import ConfigError
+from localfusion.evals.arms import parse_arms
 from localfusion.evals.evaluation import Wanted, adopt, create_scorers, evaluate, make_job
 from localfusion.evals.gate import fit_gates, gate_text
 from localfusion.evals.inspect_logs import write_logs
+from localfusion.evals.recording import places_of
 from localfusion.evals.report import (
     compare,
     compare_text,
@@ -26,6 +29,7 @@ from localfusion.evals.report import (
 from localfusion.evals.results import Results
 from localfusion.evals.runner import Calls
 from localfusion.evals.samples import Dataset
+from localfusion.evals.scorers import check_scorers
 from localfusion.evals.scoring_model import EngineScoring, check_kin
 from localfusion.evals.store import (
     PAGE,
@@ -109,12 +113,30 @@ def run(file: Path | None, suite: SuiteOf, wanted: Wanted, asked: Asked, *, as_j
     """Evaluate, and report."""
     loaded = config.load(file)
     dataset = load_suite(suite.name, limit=suite.limit, seed=suite.seed, data=suite.data)
+    _check(loaded, dataset, wanted, asked)
     try:
         folder, results = asyncio.run(_run(loaded, dataset, wanted, asked))
     except KeyboardInterrupt:
         typer.echo("stopped; the same command with --resume goes on from here", err=True)
         raise
     _report(folder, results, as_json=as_json)
+
+
+def _check(loaded: Config, dataset: Dataset, wanted: Wanted, asked: Asked) -> None:
+    """Refuse before any engine starts what would be refused when all of them have.
+
+    Raises:
+        ConfigError: no such arm, or no scoring model where one is needed.
+    """
+    check_scorers((s.scorer for s in dataset.samples), has_model=asked.scoring_model is not None)
+    models = loaded.settings.models
+    if asked.scoring_model is not None and asked.scoring_model not in models:
+        known = nearest(asked.scoring_model, models)
+        raise ConfigError(f"--scoring-model: no model {asked.scoring_model[:64]!r}; {known}")
+    preset = loaded.settings.presets.get(wanted.preset)
+    if preset is not None:
+        members = tuple(dict.fromkeys(place.member for place in places_of(preset.panel)))
+        parse_arms(wanted.arms, preset, members)
 
 
 async def _run(

@@ -118,7 +118,12 @@ def test_missing_packages_are_named(place: Place) -> None:
 def test_what_cannot_be_evaluated_is_refused_before_any_engine_starts(place: Place) -> None:
     broken = place.root / "broken.jsonl"
     broken.write_text('{"question": "2+2?"}\n')
+    rubric = {"sections": [{"criteria": [{"id": "c", "weight": 1, "requirement": "It is so."}]}]}
+    open_ = place.root / "open.jsonl"
+    open_.write_text(json.dumps({"id": "1", "problem": "Why?", "answer": rubric}))
     for arguments, says in (
+        (("open", "--data", str(open_)), "--scoring-model NAME"),
+        (("open", "--data", str(open_), "--scoring-model", "x"), "no model 'x'"),
         (("smal",), "there is no suite 'smal'"),
         (("gsm8k",), "suite gsm8k reads a file of yours: --data FILE.jsonl"),
         (("gsm8k", "--data", str(broken)), f"{broken}:1: answer: missing"),
@@ -133,6 +138,7 @@ def test_what_cannot_be_evaluated_is_refused_before_any_engine_starts(place: Pla
     wrong = place.run(*RUN, "--arms", "fuze")
     assert wrong.returncode == 2
     assert "--arms: there is no arm 'fuze'" in wrong.stderr
+    assert "ready" not in wrong.stderr
     graded = place.run("eval", "suites")
     assert "draco" in graded.stdout
 
