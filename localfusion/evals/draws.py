@@ -53,12 +53,13 @@ class Draws:
 def best_member(runner: Runner, fold: int) -> str:
     """Return the member that scores best on the samples outside a fold; of equals the first."""
     members = runner.job.plan.members
+    inside = {sample.id for sample in runner.job.dataset.samples if fold_of(sample) == fold}
 
     def mean(member: str) -> float:
         scores = [
             outcome.score.value
             for (arm, sample, _), outcome in runner.done.items()
-            if arm == MEMBER + member and fold_of(sample) != fold
+            if arm == MEMBER + member and sample not in inside
             if outcome.score.value is not None
         ]
         return sum(scores) / len(scores) if scores else 0.0
@@ -96,7 +97,7 @@ def plan_draws(runner: Runner, arm: Arm, fold: int) -> Draws:
 async def answer_from_draws(runner: Runner, arms: Sequence[Arm]) -> None:
     """Record the draws that arms need, shared between them, and have them answer from these."""
     for fold in (0, 1):
-        samples = [s for s in runner.job.dataset.samples if fold_of(s.id) == fold]
+        samples = [s for s in runner.job.dataset.samples if fold_of(s) == fold]
         planned = [(arm, plan_draws(runner, arm, fold)) for arm in arms]
         if not samples or not planned:
             continue

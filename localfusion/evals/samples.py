@@ -22,6 +22,8 @@ class Sample:
         messages: What is asked.
         scorer: Name of the scorer that scores answers to it.
         gold: What that scorer compares with; its keys are the scorer's.
+        group: Samples of one group are one for statistics, such as a pair in both orders; empty:
+            it stands by itself.
     """
 
     id: str
@@ -29,6 +31,7 @@ class Sample:
     messages: tuple[Message, ...]
     scorer: str
     gold: Mapping[str, object]
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,9 @@ def sample_form(sample: Sample) -> Json:
     }
 
 
-def fold_of(id: str) -> int:
+def fold_of(sample: Sample) -> int:
     """Return which of two folds a sample is in: what is chosen on one is scored on the other."""
-    return hashlib.sha256(id.encode()).digest()[0] & 1
+    return hashlib.sha256((sample.group or sample.id).encode()).digest()[0] & 1
 
 
 def digest_of(value: object) -> str:

@@ -174,3 +174,40 @@ def test_corruption_is_an_example_with_its_trace() -> None:
     assert told["flips"]["corrupted"] == 8
     assert len([e for e in told["flips"]["examples"] if e["trace"]]) == 8
     assert told["transitions"][-1]["name"] == "all members right"
+
+
+def test_all_unscored_answers_are_counted_where_not_all_are_listed() -> None:
+    found = results(120)
+    lost = tuple(
+        replace(o, score=Score(None, detail="lost")) if o.arm == "judge" else o
+        for o in found.outcomes
+    )
+    told: Any = make_report(replace(found, outcomes=lost))
+
+    assert told["unscored_count"] == 120
+    assert "unscored: 120, of which the report lists 50" in terminal_text(told)
+
+
+def test_arms_that_answered_from_other_panels_are_refused() -> None:
+    found = results(20)
+    panels = {"fuse": "one", "vote": "two"}
+    mixed = tuple(replace(o, panel=panels.get(o.arm, "")) for o in found.outcomes)
+
+    with pytest.raises(EvaluationError, match="did not answer from the same panel"):
+        make_report(replace(found, outcomes=mixed))
+
+
+def test_comparison_of_partial_scores_holds_at_both_ends() -> None:
+    def partial(low: float, high: float) -> Any:
+        found = results(60)
+        wide = tuple(
+            replace(o, score=Score(low, high=high, extracted="x")) if o.arm == "fuse" else o
+            for o in found.outcomes
+        )
+        return make_report(replace(found, outcomes=wide))
+
+    told: Any = compare(partial(0.2, 0.8), partial(0.4, 0.8))
+    low, high = next(row["interval"] for row in told["arms"] if row["arm"] == "fuse")
+
+    assert low <= -0.4
+    assert high >= 0.6

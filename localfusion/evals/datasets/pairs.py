@@ -115,6 +115,11 @@ def _both_orders(pairs: Iterator[tuple[Row, Pair]], path: Path) -> Iterator[Samp
                 asked = _ASKED.format(question=pair.question, first=first, second=second)
                 gold = {"answer": letter}
                 messages = (Message("user", asked),)
-                yield place, Sample(f"{pair.id}-{letter}", pair.group, messages, "choice", gold)
+                yield (
+                    place,
+                    Sample(
+                        f"{pair.id}-{letter}", pair.group, messages, "choice", gold, group=pair.id
+                    ),
+                )
 
     return unique(samples(), path)

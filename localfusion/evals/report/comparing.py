@@ -1,6 +1,6 @@
 """Two reports of the same samples beside each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ from localfusion.evals.report.cost import ends
 from localfusion.evals.report.text import percent, span, table_lines
 from localfusion.evals.report.verdict import points
 from localfusion.evals.samples import Json
-from localfusion.evals.stats.paired import Resampling, difference
+from localfusion.evals.stats.intervals import Interval
+from localfusion.evals.stats.paired import Array, Resampling, difference
 
 Told = Mapping[str, Any]
-Scores = Sequence[float | None]
+Ends = tuple[Array, Array]
 
 
 def compare(first: Told, second: Told) -> Json:
@@ -37,7 +38,7 @@ def compare(first: Told, second: Told) -> Json:
             "first_interval": arms[arm["name"]]["interval"],
             "second": arm["score"],
             "second_interval": arm["interval"],
-            **_gap(first["scores"][arm["name"]], second["scores"][arm["name"]], resampling),
+            **_gap(_ends(first, arm["name"]), _ends(second, arm["name"]), resampling),
         }
         for arm in second["arms"]
         if arm["name"] in arms
@@ -56,12 +57,23 @@ def compare(first: Told, second: Told) -> Json:
     }
 
 
-def _gap(before: Scores, after: Scores, resampling: Resampling) -> Json:
-    """Return the paired difference of an arm between two evaluations."""
-    first, second = (np.array([np.nan if s is None else s for s in one]) for one in (before, after))
-    found = difference(second, first, resampling)
-    known = found.mean if found.n else None
-    return {"difference": known, "interval": ends(found.interval)}
+def _ends(report: Told, arm: str) -> tuple[Array, Array]:
+    """Return an arm's scores, and those that it would have were all unscored parts met."""
+    low = report["scores"][arm]
+    both = low, report["scores_high"].get(arm, low)
+    first, second = (np.array([np.nan if s is None else s for s in one]) for one in both)
+    return first, second
+
+
+def _gap(before: Ends, after: Ends, resampling: Resampling) -> Json:
+    """Return the paired difference of an arm between two evaluations, holding at both ends."""
+    low = difference(after[0], before[1], resampling)
+    high = difference(after[1], before[0], resampling)
+    known = (low.mean + high.mean) / 2 if low.n else None
+    return {
+        "difference": known,
+        "interval": ends(Interval(low.interval.low, high.interval.high)),
+    }
 
 
 def compare_text(told: Told) -> str:

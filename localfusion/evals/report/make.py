@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from localfusion.errors import EvaluationError
 from localfusion.evals.report.contribution import contribution_form, retention_form
 from localfusion.evals.report.cost import ends, frontier, live_cost, tokens
 from localfusion.evals.report.table import BEST, COMPUTED, Table, make_table
@@ -19,7 +20,13 @@ from localfusion.evals.report.verdict import (
 )
 from localfusion.evals.results import MEMBER, Live, Outcome, Results
 from localfusion.evals.samples import Json
-from localfusion.evals.stats.paired import Array, mcnemar, mean_interval, recovery
+from localfusion.evals.stats.paired import (
+    Array,
+    length_controlled,
+    mcnemar,
+    mean_interval,
+    recovery,
+)
 from localfusion.evals.stats.panel import (
     RIGHT,
     Count,
@@ -52,8 +59,36 @@ FURTHER = (
 )
 
 
+WHOLE = frozenset({"vote", "select", "fuse", "auto", "consensus", "verify"})
+"""Arms that answer from the whole recorded panel, with the variants of ``fuse``."""
+
+
+def check_panels(results: Results) -> None:
+    """Refuse results whose arms did not answer from the same panels.
+
+    Raises:
+        EvaluationError: names the sample and the arms.
+    """
+    seen: dict[tuple[str, int], tuple[str, str]] = {}
+    for outcome in results.outcomes:
+        if outcome.arm.partition(":")[0] not in WHOLE or not outcome.panel:
+            continue
+        place = outcome.sample, outcome.repeat
+        first, panel = seen.setdefault(place, (outcome.arm, outcome.panel))
+        if panel != outcome.panel:
+            raise EvaluationError(
+                f"{first} and {outcome.arm} did not answer from the same panel to sample "
+                f"{outcome.sample}, so they do not compare; run the evaluation anew"
+            )
+
+
 def make_report(results: Results) -> Json:
-    """Return the report of what has been found so far."""
+    """Return the report of what has been found so far.
+
+    Raises:
+        EvaluationError: arms answered from different panels.
+    """
+    check_panels(results)
     table = make_table(results)
     live: dict[str, list[Live]] = {}
     for one in results.live:
@@ -90,17 +125,40 @@ def make_report(results: Results) -> Json:
         "frontier": frontier(arms),
         "tasks": _tasks(table),
         "failures": _failures(results),
-        "unscored": _unscored(results),
+        "unscored": _unscored(results)[:MOST_LISTED],
+        "unscored_count": len(_unscored(results)),
         "calls": {"panel": results.panel_calls, "judge": results.judge_calls},
         "problems": list(results.problems),
         "notes": list(results.notes),
         "identity": _identity(results),
-        "scores": {
-            arm: [_number(score) for score in (table.low[arm] + table.high[arm]) / 2]
+        "scores": {arm: [_number(score) for score in table.low[arm]] for arm in shown_arms(table)},
+        "scores_high": {
+            arm: [_number(score) for score in table.high[arm]]
             for arm in shown_arms(table)
+            if not np.array_equal(table.low[arm], table.high[arm], equal_nan=True)
         },
+        "lengths": _lengths(table),
     }
     return told
+
+
+def _lengths(table: Table) -> list[Json]:
+    """Return win rates at equal length, of samples whose answers are compared with others."""
+    samples = table.results.dataset.samples
+    found: list[Json] = []
+    for arm in shown_arms(table):
+        wins, ratios = [], []
+        for sample, outcomes in zip(samples, table.outcomes.get(arm, ()), strict=False):
+            reference = str(sample.gold.get("reference", ""))
+            for outcome in outcomes if sample.scorer == "pair" and reference else ():
+                if outcome.score.value is not None and outcome.text:
+                    wins.append(outcome.score.value)
+                    ratios.append(math.log(len(outcome.text) / len(reference)))
+        if len(wins) > 1:
+            mean = math.exp(sum(ratios) / len(ratios))
+            at_equal = length_controlled(wins, ratios)
+            found.append({"arm": arm, "n": len(wins), "length": mean, "at_equal": at_equal})
+    return found
 
 
 def _number(value: float) -> float | None:
@@ -371,7 +429,7 @@ def _unscored(results: Results) -> list[Json]:
         for outcome in results.outcomes
         if outcome.score.value is None
     ]
-    return found[:MOST_LISTED]
+    return found
 
 
 def _identity(results: Results) -> Json:

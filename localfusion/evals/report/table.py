@@ -99,10 +99,13 @@ def make_table(results: Results) -> Table:
         low.setdefault(MEMBER + name, np.full(len(samples), np.nan))
         high.setdefault(MEMBER + name, np.full(len(samples), np.nan))
         found.setdefault(MEMBER + name, [[] for _ in samples])
-    folds = np.array([fold_of(id) for id in samples])
+    folds = np.array([fold_of(sample) for sample in results.dataset.samples])
     for scores in (low, high):
         _add_computed(scores, results, folds, found)
-    resampling = Resampling(len(samples), results.plan.seed)
+    names = [sample.group or sample.id for sample in results.dataset.samples]
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    groups = np.array([places[name] for name in names]) if len(places) < len(names) else None
+    resampling = Resampling(len(samples), results.plan.seed, groups=groups)
     resampling.prepare([*low.values()], folds)
     return Table(results, low, high, folds, found, resampling)
 

@@ -33,7 +33,14 @@ def _lines(report: Told) -> Iterator[str]:
     if failures:
         yield "less than full: " + ", ".join(failures)
     if report["unscored"]:
-        yield f"unscored: {len(report['unscored'])}, listed in the report"
+        listed = f", of which the report lists {len(report['unscored'])}"
+        more = report["unscored_count"] > len(report["unscored"])
+        yield f"unscored: {report['unscored_count']}{listed if more else ', listed in the report'}"
+    for one in report["lengths"]:
+        yield (
+            f"{one['arm']}: answers {one['length']:.2f} times as long as those they are compared "
+            f"with; preferred at equal length: {percent(one['at_equal'])} %"
+        )
     calls = report["calls"]
     yield f"calls: {calls['panel']} of the panel, {calls['judge']} of the judge"
     for note in (*report["notes"], *report["problems"]):

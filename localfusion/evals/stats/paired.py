@@ -19,6 +19,8 @@ DRAWS = 10_000
 MOST_CELLS = 200_000_000
 """Bytes of kept weights; with more samples there are fewer draws."""
 POWER = 0.8
+ALIKE = 1e-6
+"""Differences below are rounding: sums are made of 32-bit numbers."""
 _CHUNK = 500
 _MOST_WEIGHT = 9
 
@@ -45,11 +47,14 @@ class Resampling:
         n: Samples.
         seed: The same draws for the same seed.
         draws: Fewer where n is so large that they would not fit in memory.
+        groups: Number of the group of each sample: those of one group are drawn together, such as
+            a pair of answers in both orders. None: each by itself.
     """
 
     n: int
     seed: int = 0
     draws: int = DRAWS
+    groups: npt.NDArray[np.int_] | None = None
     _weights: npt.NDArray[np.uint8] = field(init=False, repr=False)
     _kept: dict[bytes, Array] = field(default_factory=dict, repr=False)
 
@@ -58,10 +63,17 @@ class Resampling:
         rng = np.random.default_rng(self.seed)
         table = _poisson_table()
         self._weights = np.empty((self.draws, self.n), dtype=np.uint8)
+        drawn = self.n if self.groups is None else int(self.groups.max(initial=-1)) + 1
         for start in range(0, self.draws, _CHUNK):
             rows = self._weights[start : start + _CHUNK]
-            numbers = rng.integers(0, 65536, size=rows.shape, dtype=np.uint16)
-            np.take(table, numbers, out=rows)
+            weights = table[rng.integers(0, 65536, size=(len(rows), drawn), dtype=np.uint16)]
+            rows[:] = weights if self.groups is None else weights[:, self.groups]
+
+    def count(self, mask: npt.NDArray[np.bool_]) -> int:
+        """Return how many samples of a choice are drawn by themselves: groups count once."""
+        if self.groups is None:
+            return int(mask.sum())
+        return int(np.unique(self.groups[mask]).size)
 
     def sums(self, columns: Array) -> Array:
         """Return each draw's weighted sum of each column: (n, k) in, (draws, k) out."""
@@ -132,21 +144,23 @@ def difference(first: Array, second: Array, resampling: Resampling) -> Differenc
     scores can be.
     """
     gaps = first - second
-    known = gaps[~np.isnan(gaps)]
+    mask = ~np.isnan(gaps)
+    known = gaps[mask]
     n = int(known.size)
     if n == 0:
         return Difference(math.nan, Interval(-math.inf, math.inf), 0, math.inf)
     mean = float(known.mean())
-    if np.ptp(known) == 0:
-        missed = 1 - 0.025 ** (1 / n)
+    if np.ptp(known) < ALIKE:
+        missed = 1 - 0.025 ** (1 / resampling.count(mask))
         room = Interval(mean - missed * (1 + mean), mean + missed * (1 - mean))
         return Difference(mean, room, n, missed)
-    mask = ~np.isnan(gaps)
     sides = [np.where(mask, side, 0.0) for side in (first, second)]
     ahead, behind, weight = resampling.sums(np.column_stack([*sides, mask.astype(float)])).T
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = (ahead - behind) / weight
-    return Difference(mean, percentile_interval(draws, n), n, detectable(known))
+    count = resampling.count(mask)
+    found = percentile_interval(draws, count)
+    return Difference(mean, found, n, detectable(known) * math.sqrt(n / count))
 
 
 def detectable(gaps: Array) -> float:
@@ -222,8 +236,8 @@ def difference_to_best(
         weight += sums[fold].both[rows, chosen]
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = total / weight
-    found = percentile_interval(draws, plain.n)
-    if found.low == found.high:  # one member, the same everywhere
+    found = percentile_interval(draws, resampling.count(~np.isnan(arm)))
+    if found.high - found.low < ALIKE:  # every draw is the same
         found = plain.interval
     return Difference(plain.mean, found, plain.n, plain.detectable)
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +12,6 @@ from localfusion.evals.stats.paired import Array
 
 RIGHT = 0.5
 """A score above it counts as right, where scores are graded."""
-MOST_EXACT = 5
-PERMUTATIONS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,7 @@ Value = Callable[[frozenset[str]], float]
 def shapley(members: Sequence[str], value: Value) -> dict[str, float]:
     """Return each member's exact Shapley value: its mean gain over all orders of joining.
 
-    Source: Shapley 1953. All 2^N subsets are asked for; see ``sampled_shapley`` for large N.
+    Source: Shapley 1953. All 2^N subsets are asked for.
 
     Args:
         members: N names.
@@ -173,26 +170,6 @@ def shapley(members: Sequence[str], value: Value) -> dict[str, float]:
                 total += weight * (value(before | {member}) - value(before))
         found[member] = total
     return found
-
-
-def sampled_shapley(
-    members: Sequence[str], value: Value, *, seed: int = 0, permutations: int = PERMUTATIONS
-) -> dict[str, tuple[float, float]]:
-    """Return each member's Shapley value by random orders, with its standard error."""
-    rng = random.Random(seed)
-    gains: dict[str, list[float]] = {member: [] for member in members}
-    for _ in range(permutations):
-        joined: frozenset[str] = frozenset()
-        before = value(joined)
-        for member in rng.sample(list(members), len(members)):
-            joined |= {member}
-            after = value(joined)
-            gains[member].append(after - before)
-            before = after
-    return {
-        member: (float(np.mean(found)), float(np.std(found, ddof=1) / math.sqrt(len(found))))
-        for member, found in gains.items()
-    }
 
 
 def leave_one_out(members: Sequence[str], value: Value) -> dict[str, float]:
