@@ -198,7 +198,7 @@ def test_arms_that_answered_from_other_panels_are_refused() -> None:
 
 
 def test_comparison_of_partial_scores_holds_at_both_ends() -> None:
-    def partial(low: float, high: float) -> Any:
+    def partial(low: float, high: float) -> dict[str, object]:
         found = results(60)
         wide = tuple(
             replace(o, score=Score(low, high=high, extracted="x")) if o.arm == "fuse" else o
