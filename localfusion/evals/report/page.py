@@ -16,6 +16,7 @@ from localfusion.evals.report.text import (
     member_rows,
     percent,
     span,
+    written,
 )
 
 Told = Mapping[str, Any]
@@ -115,7 +116,7 @@ def _cost(report: Told) -> str:
         if arm["live"] and arm["live"].get("path")
     ]
     if not dots:
-        return "<h2>Cost</h2><p>Not measured: no sample was asked live.</p>"
+        return "<h2>Cost</h2>" + _tokens(report)
     live = next(arm["live"] for arm in report["arms"] if arm["live"])
     money = live.get("money")
     spent = [
@@ -135,6 +136,19 @@ def _cost(report: Told) -> str:
         + html_table(["arm", "engine-seconds", "joules", "money", ""], spent)
         + "<h2>What was waited for</h2>"
         + stacks("critical path by arm", paths, "s")
+    )
+
+
+def _tokens(report: Told) -> str:
+    """Plot quality against tokens, where no time was measured."""
+    dots = [
+        Dot(arm["name"], written(arm["tokens"]), arm["score"])
+        for arm in report["arms"]
+        if arm["tokens"] and arm["score"] is not None
+    ]
+    told = "<p>Engine-seconds are not measured: no sample was asked live.</p>"
+    return told + scatter(
+        "quality against tokens", dots, "tokens written for a sample", "score, percent"
     )
 
 
@@ -246,12 +260,21 @@ def _retention(report: Told) -> str:
 
 def _tasks(report: Told) -> str:
     arms = [arm["name"] for arm in report["arms"]]
-    head = ["task", "n", *arms]
-    rows = [
-        [one["task"], str(one["n"]), *(percent(one["scores"].get(arm)) for arm in arms)]
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in ("task", "n", *arms))
+    body = "".join(
+        f"<tr><td>{escape(one['task'])}</td><td>{one['n']}</td>"
+        + "".join(_heat(one["scores"].get(arm)) for arm in arms)
+        + "</tr>"
         for one in report["tasks"]
-    ]
-    return "<h2>By task</h2>" + html_table(head, rows)
+    )
+    table = f"<table><tr>{top}</tr>{body}</table>"
+    return f'<h2>By task</h2><div class="scroll">{table}</div>'
+
+
+def _heat(share: float | None) -> str:
+    """Return a cell whose shade goes with the score, in tenths."""
+    shade = "" if share is None else f' class="h{min(9, int(share * 10))}"'
+    return f"<td{shade}>{percent(share)}</td>"
 
 
 def _faults(report: Told) -> str:

@@ -53,7 +53,6 @@ def arm_rows(report: Told) -> tuple[list[str], list[list[str]]]:
     rows = []
     for arm in report["arms"]:
         live, spent = arm["live"] or {}, arm["tokens"]
-        written = spent.get("panel_completion", 0.0) + spent.get("judge_completion", 0.0)
         is_made = arm["kind"] == "computed"
         rows.append(
             [
@@ -63,7 +62,7 @@ def arm_rows(report: Told) -> tuple[list[str], list[list[str]]]:
                 str(arm["n"]),
                 "" if is_made else str(arm["not_extracted"]),
                 "" if is_made else str(arm["cut"]),
-                f"{written:.0f}" if spent else "",
+                f"{written(spent):.0f}" if spent else "",
                 figure(live.get("engine_seconds")),
                 figure(live.get("p50")),
                 figure(live.get("p95")),
@@ -131,6 +130,11 @@ def _panel_lines(report: Told) -> Iterator[str]:
             f"of what an oracle would gain it has "
             f"{points(recovery['share'], signed=False)} %, 95 % CI {span(recovery['interval'])}"
         )
+
+
+def written(tokens: Told) -> float:
+    """Return the tokens that were written for a sample, by the panel and by the judge."""
+    return float(tokens.get("panel_completion", 0.0) + tokens.get("judge_completion", 0.0))
 
 
 def percent(share: float | None) -> str:
