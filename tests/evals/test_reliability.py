@@ -12,6 +12,7 @@ from localfusion.evals.datasets.pairs import pairs_of
 from localfusion.evals.reliability import TESTS, JudgeReport, Seen, Wanted, choose, examine_judge
 from localfusion.evals.reliability.measure import Difference, Share
 from localfusion.evals.reliability.report import judge_page, judge_text, report_form
+from localfusion.evals.reliability.suite import bench_of
 from tests.evals.judges import (
     among,
     average,
@@ -134,9 +135,24 @@ async def test_report_escapes_what_judges_write() -> None:
 
 
 def test_paired_difference_has_newcombes_bounds() -> None:
-    # Method 10 on the first example of Newcombe (1998), 95 % two-sided there: -0.0562 0.2316.
+    """Method 10 on 36, 12, 2, 0 of 50 pairs, 95 % two-sided, as Newcombe (1998) prints it."""
     found = Difference(both=36, first=12, second=2, neither=0)
 
     assert found.value == pytest.approx(0.2)
-    assert found.low < 0.2 < found.high
+    assert found.bounds(z=1.959964) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    assert 0.0569 < found.low < 0.2 < found.high < 0.3404  # one-sided bounds are nearer
     assert Difference(5, 0, 0, 5).value == 0
+
+
+async def test_names_are_swapped_also_where_the_judge_heads_the_panel() -> None:
+    setting = setting_of(SimEngine("Answer: 5"), Seen())
+    panel = setting.preset.panel
+    heading = (panel[0].model_copy(update={"model": "judge"}), *panel[1:])
+    preset = setting.preset.model_copy(update={"panel": heading})
+    bench = bench_of(replace(setting, preset=preset), Wanted(count=2))
+    for case in TESTS["labels"].build(bench):
+        named, swapped = (
+            [c.model for c in case.panels[name].candidates] for name in ("names", "swapped")
+        )
+        assert named == swapped[::-1]
+        assert len({*named}) == 2

@@ -177,6 +177,11 @@ class Bench:
     alone: Mapping[str, Reply] = field(default_factory=dict)
     pairs: Sequence[Pair] = ()
 
+    @property
+    def other(self) -> str:
+        """A name that is not the judge's."""
+        return next((name for name in self.models if name != self.judge), "other")
+
 
 @dataclass(frozen=True, slots=True)
 class Test:

@@ -64,20 +64,24 @@ class Difference:
 
     @property
     def low(self) -> float:
-        return self._bounds()[0]
+        return self.bounds()[0]
 
     @property
     def high(self) -> float:
-        return self._bounds()[1]
+        return self.bounds()[1]
 
-    def _bounds(self) -> tuple[float, float]:
-        """Return bounds by method 10 of Newcombe (1998), Statistics in Medicine 17:2635-2650."""
+    def bounds(self, z: float = _Z) -> tuple[float, float]:
+        """Return bounds by method 10 of Newcombe (1998), Statistics in Medicine 17:2635-2650.
+
+        Args:
+            z: Normal quantile of each bound; default: one-sided 95 %.
+        """
         n = self.n
         if not n:
             return -1.0, 1.0
         one, two = (self.both + self.first) / n, (self.both + self.second) / n
-        low_one, high_one = _wilson(one, n)
-        low_two, high_two = _wilson(two, n)
+        low_one, high_one = _wilson(one, n, z)
+        low_two, high_two = _wilson(two, n, z)
         phi = self._correlation()
         down, up = one - low_one, high_two - two
         below = math.sqrt(max(0.0, down**2 - 2 * phi * down * up + up**2))
@@ -96,10 +100,10 @@ class Difference:
         return shifted / math.sqrt(margins)
 
 
-def _wilson(rate: float, n: int) -> tuple[float, float]:
-    spread = _Z * _Z / n
+def _wilson(rate: float, n: int, z: float) -> tuple[float, float]:
+    spread = z * z / n
     middle = (rate + spread / 2) / (1 + spread)
-    half = _Z * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
+    half = z * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
     return middle - half, middle + half
 
 

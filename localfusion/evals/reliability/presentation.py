@@ -129,7 +129,7 @@ def _style_flip(plant: Plant) -> Case:
 
 
 def _labels(plant: Plant) -> Case:
-    own, other = plant.bench.judge, next(m for m in (*plant.bench.models, "other"))
+    own, other = plant.bench.judge, plant.bench.other
     pair = plant.right(0), plant.wrong(1)
 
     def named(first: str, second: str) -> list[object]:
@@ -161,7 +161,7 @@ def _own(plant: Plant, text: str, value: str, *, is_right: bool) -> Case:
     question = plant.question
     written = question.answer if is_right else value
     against = plant.wrong(1) if is_right else plant.right(1)
-    judge, other = plant.bench.judge, plant.bench.models[0]
+    judge, other = plant.bench.judge, plant.bench.other
 
     def read(replies: Replies) -> Marks:
         own = plant.gives(replies["own words"], written)
