@@ -134,6 +134,15 @@ async def test_report_escapes_what_judges_write() -> None:
     assert json.loads(json.dumps(told)) == told
 
 
+async def test_report_of_a_judge_that_repeats_half_a_character_can_be_written() -> None:
+    odd = "The value is \ud83d and then \udc00 again."
+    told = report_form(await examine(lambda prompt: odd, ["garbage"], 4))
+
+    assert "\\ud83d" in json.dumps(told, ensure_ascii=False).encode().decode()
+    assert "\\ud83d" in judge_page(told).encode().decode()
+    judge_text(told).encode()
+
+
 def test_paired_difference_has_newcombes_bounds() -> None:
     """Method 10 on 36, 12, 2, 0 of 50 pairs, 95 % two-sided, as Newcombe (1998) prints it."""
     found = Difference(both=36, first=12, second=2, neither=0)

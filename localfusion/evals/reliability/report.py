@@ -106,7 +106,11 @@ def _difference(found: Difference) -> Json:
 
 
 def _example(one: Example) -> Json:
-    replies = {name: text[:MOST_TEXT] for name, text in one.replies.items()}
+    # A judge may repeat half a character of the test garbage: no file takes that as it is.
+    replies = {
+        name: text[:MOST_TEXT].encode(errors="backslashreplace").decode()
+        for name, text in one.replies.items()
+    }
     return {
         "case": one.case,
         "criterion": one.criterion,
