@@ -218,6 +218,8 @@ class Runner:
             )
 
     async def _keep(self, sample: Sample, member: str, draw: int, candidate: Candidate) -> None:
+        text, reasoning = whole_text(candidate.text), whole_text(candidate.reasoning)
+        candidate = replace(candidate, text=text, reasoning=reasoning)
         key = key_of(sample.messages, candidate, self.job.engines.get(candidate.model, ""))
         lost = candidate.failure_reason in LOST
         score = await self._score(sample, candidate.text, candidate.error, lost=lost)
@@ -345,7 +347,7 @@ class Runner:
             outcome = replace(outcome, score=score, status="failed", error=str(error))
             outcome = replace(outcome, reason=error.code, finish_reason="error")
         else:
-            score = await self._score(sample, answer.text, None, lost=False)
+            score = await self._score(sample, whole_text(answer.text), None, lost=False)
             outcome = _told(outcome, answer, score)
         self._finish(outcome)
         return outcome
@@ -416,6 +418,11 @@ async def at_once(jobs: Iterable[Callable[[], Awaitable[None]]], most: int) -> N
         raise errors.exceptions[0] from None  # the first one ended the others
 
 
+def whole_text(text: str) -> str:
+    """Return a text that has UTF-8: half characters, which some engines send, become signs."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _own(place: Place) -> str:
     return place.member
 
@@ -446,7 +453,7 @@ def _told(outcome: Outcome, answer: Answer, score: Score) -> Outcome:
     return replace(
         outcome,
         score=score,
-        text=answer.text,
+        text=whole_text(answer.text),
         model=answer.model,
         status=answer.status,
         reason=answer.reason,

@@ -15,7 +15,7 @@ from localfusion.evals.draws import between
 from localfusion.evals.evaluation import adopt
 from localfusion.evals.gate import fit_gates, gate_text
 from localfusion.evals.inspect_logs import write_logs
-from localfusion.evals.report import make_report
+from localfusion.evals.report import html_page, make_report
 from localfusion.evals.results import MEMBER, Outcome, Results
 from localfusion.evals.samples import Score
 from localfusion.evals.store import Store, find_folder, newest, read_results
@@ -154,6 +154,14 @@ async def test_engine_that_never_comes_back_leaves_samples_unscored(tmp_path: Pa
     assert told[f"{MEMBER}a"]["unscored"] == 6
     assert told[f"{MEMBER}a"]["score"] is None
     assert len(report["unscored"]) == 6  # type: ignore[arg-type]  # JSON
+
+
+async def test_half_a_character_costs_no_run(tmp_path: Path) -> None:
+    engines = sums(a=says_right(wrong="\ud800 The answer is 103."), b=says_right(2))
+    results = await Staged(engines).run(tmp_path, ("vote",))
+
+    assert scores(results, f"{MEMBER}a")["q3"] == 1.0
+    assert html_page(make_report(read_results(tmp_path))).startswith("<!doctype html>")
 
 
 async def test_subsets_and_live_samples_say_who_earns_a_place(tmp_path: Path) -> None:
