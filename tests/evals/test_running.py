@@ -1,5 +1,6 @@
 """Evaluations on simulated engines: recorded once, judged by every arm, resumed, re-judged."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,7 @@ async def test_gate_needs_something_to_fit(tmp_path: Path) -> None:
         fit_gates(results)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_logs_can_be_read_by_inspect(tmp_path: Path) -> None:
     results = await Staged(sums(a=says_right(0), b=says_right(1))).run(tmp_path, ("vote",))
     target = write_logs(results, tmp_path)
@@ -239,6 +241,7 @@ async def test_logs_can_be_read_by_inspect(tmp_path: Path) -> None:
     assert {sample.output.completion for sample in log.samples} == {
         o.text for o in results.outcomes if o.arm == "vote"
     }
+    gc.collect()  # inspect_ai leaves an event loop open, which must not be another test's fault
 
 
 async def test_folder_says_what_is_wrong_with_it(tmp_path: Path) -> None:
