@@ -18,7 +18,8 @@ from localfusion.evals.arms import parse_arms
 from localfusion.evals.evaluation import Wanted, adopt, create_scorers, evaluate, make_job
 from localfusion.evals.gate import fit_gates, gate_text
 from localfusion.evals.inspect_logs import write_logs
-from localfusion.evals.recording import places_of
+from localfusion.evals.job import Calls
+from localfusion.evals.recording import names_of
 from localfusion.evals.report import (
     compare,
     compare_text,
@@ -27,7 +28,6 @@ from localfusion.evals.report import (
     terminal_text,
 )
 from localfusion.evals.results import Results
-from localfusion.evals.runner import Calls
 from localfusion.evals.samples import Dataset
 from localfusion.evals.scorers import check_scorers
 from localfusion.evals.scoring_model import EngineScoring, check_kin
@@ -135,8 +135,7 @@ def _check(loaded: Config, dataset: Dataset, wanted: Wanted, asked: Asked) -> No
         raise ConfigError(f"--scoring-model: no model {asked.scoring_model[:64]!r}; {known}")
     preset = loaded.settings.presets.get(wanted.preset)
     if preset is not None:
-        members = tuple(dict.fromkeys(place.member for place in places_of(preset.panel)))
-        parse_arms(wanted.arms, preset, members)
+        parse_arms(wanted.arms, preset, names_of(preset.panel))
 
 
 async def _run(

@@ -12,9 +12,10 @@ from functools import partial
 
 from localfusion.config import MAX_CANDIDATES, Member, Preset
 from localfusion.evals.arms import Arm, settings_of
+from localfusion.evals.patience import at_once
 from localfusion.evals.recording import Place, places_of
 from localfusion.evals.results import MEMBER, Outcome
-from localfusion.evals.runner import Runner, at_once
+from localfusion.evals.runner import Runner
 from localfusion.evals.samples import Sample, Score, fold_of
 from localfusion.types import Usage
 
@@ -77,9 +78,7 @@ def plan_draws(runner: Runner, arm: Arm, fold: int) -> Draws:
     """
     job = runner.job
     name = best_member(runner, fold)
-    places = places_of(job.preset.panel)
-    index = next(i for i, place in enumerate(places) if place.member == name)
-    member = [m for m in job.preset.panel for _ in range(m.n)][index]
+    member = job.members[name]
     each = _mean_tokens(o.panel_usage for o in _outcomes(runner, MEMBER + name))
     served = _outcomes(runner, job.plan.primary[0])
     tokens = _mean_tokens(o.panel_usage for o in served)

@@ -9,10 +9,11 @@ from localfusion import __version__
 from localfusion.errors import ConfigError, EngineUnavailableError, EvaluationError
 from localfusion.evals.arms import parse_arms, served_arm
 from localfusion.evals.draws import answer_from_draws, draws_of
+from localfusion.evals.job import IN_FLIGHT, Calls, Job, Progress
 from localfusion.evals.live import ask_live
-from localfusion.evals.recording import places_of
+from localfusion.evals.recording import names_of, own_name
 from localfusion.evals.results import Plan, Results
-from localfusion.evals.runner import IN_FLIGHT, Calls, Job, Progress, Runner
+from localfusion.evals.runner import Runner
 from localfusion.evals.samples import Dataset, Scorer, ScoringModel
 from localfusion.evals.scorers import create_scorer
 from localfusion.evals.store import Store
@@ -75,7 +76,7 @@ def make_job(
         ConfigError: the preset cannot be evaluated, or an arm does not exist.
     """
     name, preset = runtime.fusion.resolve(wanted.preset)
-    members = tuple(dict.fromkeys(place.member for place in places_of(preset.panel)))
+    members = names_of(preset.panel)
     arms = parse_arms(wanted.arms, preset, members)
     engines = {
         model: f"{version.weights}/{version.version}"
@@ -106,7 +107,6 @@ def make_job(
         preset,
         tuple(arms),
         scorers,
-        engines,
         runtime.fusion,
         calls,
         runtime.traces.named,
@@ -200,7 +200,7 @@ async def evaluate(job: Job, store: Store, progress: Progress) -> Results:
 async def _record(runner: Runner) -> None:
     job = runner.job
     samples = job.dataset.samples
-    await runner.record(job.preset, lambda place: place.member, samples, stage="members answer")
+    await runner.record(job.preset, own_name, samples, stage="members answer")
     runner.member_outcomes()
     if any(arm.source == "pilot" for arm in job.arms):
         first = job.preset.panel[0].model_copy(update={"n": PILOT_SAMPLES, "seed": None})

@@ -50,6 +50,12 @@ async def judge_panel(
     return await fusion.complete(request)
 
 
+def judge_lost(answer: Answer) -> str | None:
+    """Return that the judge's engine was lost, where an answer shows it; else None."""
+    is_lost = answer.status == "panel_only" and answer.reason == "judge_upstream_error"
+    return "the judge's engine was lost" if is_lost else None
+
+
 def _seated(settings: Preset, candidates: Sequence[Candidate]) -> Preset:
     """Return settings with a place for each candidate, where there are more or fewer of them."""
     changes: dict[str, object] = {"deadline": PATIENCE}

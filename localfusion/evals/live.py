@@ -49,9 +49,9 @@ def _requests(
     runner: Runner, arms: Sequence[Arm], draws: Mapping[str, Member]
 ) -> dict[str, tuple[str, Json]]:
     """Return, for each arm, the model or preset to ask and the changes of it."""
-    plan, preset = runner.job.plan, runner.job.preset
+    plan = runner.job.plan
     found: dict[str, tuple[str, Json]] = {}
-    for name, member in zip(plan.members, preset.panel, strict=True):
+    for name, member in runner.job.members.items():
         found[MEMBER + name] = (member.model, {})
     for arm in arms:
         if arm.source == "alone":
@@ -102,12 +102,12 @@ async def _ask(runner: Runner, name: str, sample: Sample, asked: tuple[str, Json
 def _sampling(runner: Runner, name: str) -> SamplingParams:
     """Return how an answer is sampled: a member's as in the panel, all others the preset's."""
     preset = runner.job.preset
-    for member_name, member in zip(runner.job.plan.members, preset.panel, strict=True):
-        if name == MEMBER + member_name:
-            temperature = TEMPERATURE if member.temperature is None else member.temperature
-            most = member.max_tokens or preset.panel_max_tokens
-            return SamplingParams(temperature=temperature, top_p=member.top_p, max_tokens=most)
-    return SamplingParams(max_tokens=preset.answer_max_tokens)
+    member = runner.job.members.get(name.removeprefix(MEMBER))
+    if member is None or not name.startswith(MEMBER):
+        return SamplingParams(max_tokens=preset.answer_max_tokens)
+    temperature = TEMPERATURE if member.temperature is None else member.temperature
+    most = member.max_tokens or preset.panel_max_tokens
+    return SamplingParams(temperature=temperature, top_p=member.top_p, max_tokens=most)
 
 
 def _spread(samples: Sequence[Sample], number: int) -> list[Sample]:

@@ -40,23 +40,14 @@ def places_of(panel: Sequence[Member]) -> list[Place]:
     return places
 
 
-def key_of(messages: Sequence[Message], candidate: Candidate, engine: str) -> str:
-    """Return the digest of all that can change what a member says.
+def own_name(place: Place) -> str:
+    """Return the member's own name, under which its part of the panel is recorded."""
+    return place.member
 
-    Args:
-        messages: What it was asked.
-        candidate: Has its model and sampling.
-        engine: Digest of weights and version of what serves it.
-    """
-    sampling = candidate.sampling
-    return digest_of(
-        [
-            [(message.role, message.content) for message in messages],
-            candidate.model,
-            engine,
-            [sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.seed],
-        ]
-    )
+
+def names_of(panel: Sequence[Member]) -> tuple[str, ...]:
+    """Return the members' names, each once, in the panel's order."""
+    return tuple(dict.fromkeys(place.member for place in places_of(panel)))
 
 
 def panel_digest(candidates: Sequence[Candidate]) -> str:

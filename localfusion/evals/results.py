@@ -51,11 +51,9 @@ class Recording:
     """What one call of one member gave for one sample.
 
     Attributes:
-        key: Digest of all that can change the text.
         draw: Number of the answer among the member's own to this sample; gaps say nothing.
     """
 
-    key: str
     sample: str
     member: str
     draw: int

@@ -4,101 +4,25 @@ Each finished piece is on disk before the next begins in its place; what a crash
 in flight. An engine that is lost is waited for; what it failed at is asked again, and counted.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from localfusion.config import MAX_CANDIDATES, Preset
-from localfusion.errors import EngineUnavailableError, FusionError, OverloadedError
+from localfusion.errors import FusionError
 from localfusion.evals.arms import Arm, settings_of
-from localfusion.evals.judging import PATIENCE, judge_panel
-from localfusion.evals.recording import Place, ask_members, key_of, panel_digest, places_of
-from localfusion.evals.results import MEMBER, Outcome, Plan, Recording
-from localfusion.evals.samples import Dataset, Sample, Score, Scorer
+from localfusion.evals.job import Job, Progress
+from localfusion.evals.judging import PATIENCE, judge_lost, judge_panel
+from localfusion.evals.patience import LOST, at_once, patiently
+from localfusion.evals.recording import Place, ask_members, own_name, panel_digest, places_of
+from localfusion.evals.results import MEMBER, Outcome, Recording
+from localfusion.evals.samples import Dataset, Sample, Score
 from localfusion.evals.store import Counts, Store
-from localfusion.events import CallStarted, Event
-from localfusion.fusion import Fusion
 from localfusion.fusion.calls import derive_seed
 from localfusion.types import Answer, Candidate, Request, SamplingParams, Usage
 
-IN_FLIGHT = 32
-"""Prompts asked at once: more than engines compute at once, so that none of them is ever idle."""
-TRIES = 3
-LOST = frozenset(
-    {
-        "aborted",
-        "asleep",
-        "engine_died",
-        "engine_overloaded",
-        "engine_unavailable",
-        "engine_unloaded",
-        "starting",
-        "truncated",
-    }
-)
-"""Codes of failures that are an engine's, not an answer's: what they hit is asked again."""
 T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """Told how far a run is."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Begin a stage with so many pieces left to do."""
-        ...
-
-    def advance(self) -> None:
-        """Count a finished piece."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Say something that a user should see at once."""
-        ...
-
-
-@dataclass(slots=True)
-class Calls:
-    """Engine calls, counted where they are made."""
-
-    panel: int = 0
-    judge: int = 0
-    is_counting: bool = True
-
-    def observe(self, event: Event) -> None:
-        if self.is_counting and isinstance(event, CallStarted):
-            if event.stage == "panel":
-                self.panel += 1
-            else:
-                self.judge += 1
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is evaluated, and with what.
-
-    Attributes:
-        preset: As it is served.
-        scorers: By name, all that the data set needs.
-        engines: What tells each model's engine from another: weights and version.
-        fusion: Answers; its calls are counted by ``calls``.
-        named: Waits until an answer's trace is on disk, and names it.
-        ready: Returns when every engine can answer.
-        at_once: Prompts in flight.
-    """
-
-    plan: Plan
-    dataset: Dataset
-    preset: Preset
-    arms: tuple[Arm, ...]
-    scorers: Mapping[str, Scorer]
-    engines: Mapping[str, str]
-    fusion: Fusion
-    calls: Calls
-    named: Callable[[Answer], Awaitable[Answer]]
-    ready: Callable[[], Awaitable[None]]
-    at_once: int = IN_FLIGHT
 
 
 class Runner:
@@ -220,10 +144,9 @@ class Runner:
     async def _keep(self, sample: Sample, member: str, draw: int, candidate: Candidate) -> None:
         text, reasoning = whole_text(candidate.text), whole_text(candidate.reasoning)
         candidate = replace(candidate, text=text, reasoning=reasoning)
-        key = key_of(sample.messages, candidate, self.job.engines.get(candidate.model, ""))
         lost = candidate.failure_reason in LOST
         score = await self._score(sample, candidate.text, candidate.error, lost=lost)
-        recording = Recording(key, sample.id, member, draw, candidate, score)
+        recording = Recording(sample.id, member, draw, candidate, score)
         self.store.recordings.append(recording)
         self._remember(recording)
 
@@ -282,7 +205,7 @@ class Runner:
                 return self._whole(sample, repeat, places), settings
 
     def _whole(self, sample: Sample, repeat: int, places: list[Place]) -> list[Candidate]:
-        panel = self.panel(sample, repeat, places, _own)
+        panel = self.panel(sample, repeat, places, own_name)
         assert panel is not None  # recorded before anything is judged
         return panel
 
@@ -333,15 +256,11 @@ class Runner:
                 )
             )
 
-        def hit(answer: Answer) -> str | None:
-            is_lost = answer.status == "panel_only" and answer.reason == "judge_upstream_error"
-            return "the judge's engine was lost" if is_lost else None
-
         digest = "" if candidates is None else panel_digest(candidates)
         used = sum((c.usage for c in candidates or ()), Usage())
         outcome = Outcome(name, sample.id, repeat, Score(None), panel=digest, panel_usage=used)
         try:
-            answer = await self.job.named(await self._patiently(ask, hit))
+            answer = await self.job.named(await self._patiently(ask, judge_lost))
         except FusionError as error:
             score = await self._score(sample, "", str(error), lost=error.code in LOST)
             outcome = replace(outcome, score=score, status="failed", error=str(error))
@@ -376,25 +295,7 @@ class Runner:
     async def _patiently(
         self, ask: Callable[[], Awaitable[T]], hit: Callable[[T], str | None]
     ) -> T:
-        """Ask, and ask again after an engine was lost, as soon as it is back.
-
-        Args:
-            ask: What.
-            hit: Returns how an engine's loss shows in what came, None: it does not.
-        """
-        for attempt in range(1, TRIES + 1):
-            await self.job.ready()
-            try:
-                found = await ask()
-            except (EngineUnavailableError, OverloadedError) as error:
-                if attempt == TRIES:
-                    raise
-                self._problem(f"asked again: {error}")
-                continue
-            if attempt == TRIES or (loss := hit(found)) is None:
-                return found
-            self._problem(f"asked again: {loss}")
-        raise AssertionError("the last try returns or raises")
+        return await patiently(ask, hit, ready=self.job.ready, tell=self._problem)
 
     def _problem(self, text: str) -> None:
         if text not in self.problems:
@@ -402,29 +303,9 @@ class Runner:
             self.progress.note(text)
 
 
-async def at_once(jobs: Iterable[Callable[[], Awaitable[None]]], most: int) -> None:
-    """Do all jobs, ``most`` of them at a time, in their order."""
-    waiting = iter(jobs)
-
-    async def worker() -> None:
-        for job in waiting:
-            await job()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(most):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the first one ended the others
-
-
 def whole_text(text: str) -> str:
     """Return a text that has UTF-8: half characters, which some engines send, become signs."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _own(place: Place) -> str:
-    return place.member
 
 
 def _number(repeat: int, place: Place) -> int:

@@ -11,9 +11,9 @@ from benches.table import Row
 from localfusion.config import Config
 from localfusion.engines.base import ignore_phase
 from localfusion.evals.evaluation import Wanted, adopt, create_scorers, evaluate, make_job
+from localfusion.evals.job import Calls
 from localfusion.evals.report import make_report
 from localfusion.evals.results import MEMBER, Outcome, Plan, Results
-from localfusion.evals.runner import Calls
 from localfusion.evals.samples import Dataset, Sample, Score
 from localfusion.evals.store import Store
 from localfusion.evals.suites import load_suite

@@ -9,9 +9,9 @@ from localfusion.engines.base import Engine
 from localfusion.engines.sim import SimEngine
 from localfusion.evals.arms import parse_arms, served_arm
 from localfusion.evals.evaluation import BEST, create_scorers, evaluate
-from localfusion.evals.recording import places_of
+from localfusion.evals.job import Calls, Job
+from localfusion.evals.recording import names_of
 from localfusion.evals.results import Plan, Results
-from localfusion.evals.runner import Calls, Job
 from localfusion.evals.samples import Dataset, Sample
 from localfusion.evals.store import Store
 from localfusion.fusion import Fusion
@@ -93,7 +93,7 @@ class Staged:
         fusion = Fusion(
             self.engines, {"p": preset}, default_preset="p", observers=[self.calls.observe]
         )
-        names = tuple(dict.fromkeys(place.member for place in places_of(preset.panel)))
+        names = names_of(preset.panel)
         parsed = parse_arms(arms, preset, names)
         scorers = create_scorers(self.dataset, None)
         plan = Plan(
@@ -126,7 +126,6 @@ class Staged:
             preset,
             tuple(parsed),
             scorers,
-            {},
             fusion,
             self.calls,
             named,

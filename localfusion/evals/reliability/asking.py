@@ -12,10 +12,11 @@ from functools import partial
 from localfusion.config import Preset
 from localfusion.engines.sim import SimEngine, SimFailure
 from localfusion.errors import EngineUnavailableError, FusionError, OverloadedError
-from localfusion.evals.judging import judge_panel
+from localfusion.evals.job import Progress
+from localfusion.evals.judging import judge_lost, judge_panel
+from localfusion.evals.patience import at_once, patiently
 from localfusion.evals.reliability.cases import Fault, Panel, Reply
 from localfusion.evals.reliability.programs import Program, passes
-from localfusion.evals.runner import TRIES, Progress, at_once
 from localfusion.events import CallStarted, Event
 from localfusion.fusion import Fusion
 from localfusion.fusion.calls import derive_seed
@@ -126,33 +127,27 @@ class Asker:
         return reply
 
     async def _real(self, panel: Panel) -> Reply:
-        for attempt in range(1, TRIES + 1):
-            if self.lost is not None or not await self._is_ready():
-                return Reply(error=self.lost, code="engine_unavailable", is_lost=True)
-            try:
-                answer = await self._answer(panel)
-            except (EngineUnavailableError, OverloadedError) as error:
-                if attempt == TRIES:
-                    return Reply(error=str(error), code=error.code, is_lost=True)
-                self._problem(f"asked again: {error}")
-                continue
-            except FusionError as error:
-                return Reply(error=str(error), code=error.code)
-            is_failed = answer.status == "panel_only" and answer.reason == "judge_upstream_error"
-            if not is_failed:
-                return self._told(answer)
-            self._problem("the judge's engine failed at an answer, which was asked again")
-        self._problem("the judge's engine failed again and again at the same answer")
+        if self.lost is not None:
+            return Reply(error=self.lost, code="engine_unavailable", is_lost=True)
+        ask = partial(self._answer, panel)
+        try:
+            answer = await patiently(ask, judge_lost, ready=self._ready, tell=self._problem)
+        except (EngineUnavailableError, OverloadedError) as error:
+            return Reply(error=str(error), code=error.code, is_lost=True)
+        except FusionError as error:
+            return Reply(error=str(error), code=error.code)
+        if judge_lost(answer) is not None:
+            self._problem("the judge's engine failed again and again at the same answer")
         return self._told(answer)
 
-    async def _is_ready(self) -> bool:
+    async def _ready(self) -> None:
+        """Wait for the judge; once it is gone for good, nobody waits for it any more."""
         try:
             await self._setting.ready()
         except EngineUnavailableError as error:
             self.lost = str(error)
-            self._problem(str(error))
-            return False
-        return True
+            self._problem(self.lost)
+            raise
 
     async def _answer(self, panel: Panel) -> Answer:
         setting, settings = self._setting, self._settings

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from localfusion.config import nearest
 from localfusion.errors import ConfigError
 from localfusion.evals.datasets.pairs import Pair
+from localfusion.evals.job import IN_FLIGHT, Progress
 from localfusion.evals.reliability import (
     conflicts,
     faults,
@@ -39,7 +40,6 @@ from localfusion.evals.reliability.measure import (
     worst,
 )
 from localfusion.evals.reliability.questions import questions
-from localfusion.evals.runner import IN_FLIGHT, Progress
 
 COUNT, QUICK = 200, 60
 """Cases of a test."""
