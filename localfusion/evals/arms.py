@@ -13,6 +13,7 @@ from localfusion.fusion.changes import changed
 Source = Literal["panel", "alone", "draws", "foreign", "subset", "pilot"]
 SUBSET = "subset:"
 POLICY_ARMS = ("vote", "select", "fuse", "auto", "consensus", "verify")
+"""Policies that answer from the whole recorded panel."""
 VARIANTS: Mapping[str, Json] = {
     "none": {"policy": "fuse", "analysis": "none"},
     "inline": {"policy": "fuse", "analysis": "inline"},

@@ -12,7 +12,7 @@ from localfusion.evals.draws import answer_from_draws, draws_of
 from localfusion.evals.job import IN_FLIGHT, Calls, Job, Progress
 from localfusion.evals.live import ask_live
 from localfusion.evals.recording import names_of, own_name
-from localfusion.evals.results import Plan, Results
+from localfusion.evals.results import BEST, Plan, Results
 from localfusion.evals.runner import Runner
 from localfusion.evals.samples import Dataset, Scorer, ScoringModel
 from localfusion.evals.scorers import create_scorer
@@ -22,8 +22,6 @@ from localfusion.fusion.policies import PILOT_SAMPLES
 from localfusion.hardware import detect
 from localfusion.runtime import Runtime
 
-BEST = "best"
-"""The member that is best on the other fold; made by the report, without a call."""
 PATIENCE = 900.0
 """Seconds that a lost engine has to come back, restarts and loading included."""
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from localfusion.evals.samples import Dataset, Json, Score
 from localfusion.types import Candidate, Usage
 
+BEST = "best"
+"""The member that is best on the other half; made by the report, without a call."""
 MEMBER = "member:"
 """Before a member's name: the arm in which it answers alone."""
 

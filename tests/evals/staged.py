@@ -8,10 +8,10 @@ from localfusion.config import Preset
 from localfusion.engines.base import Engine
 from localfusion.engines.sim import SimEngine
 from localfusion.evals.arms import parse_arms, served_arm
-from localfusion.evals.evaluation import BEST, create_scorers, evaluate
+from localfusion.evals.evaluation import create_scorers, evaluate
 from localfusion.evals.job import Calls, Job
 from localfusion.evals.recording import names_of
-from localfusion.evals.results import Plan, Results
+from localfusion.evals.results import BEST, Plan, Results
 from localfusion.evals.samples import Dataset, Sample
 from localfusion.evals.store import Store
 from localfusion.fusion import Fusion

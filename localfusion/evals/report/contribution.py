@@ -4,13 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from localfusion.evals.arms import SUBSET
 from localfusion.evals.report.cost import ends
 from localfusion.evals.report.table import Table
 from localfusion.evals.results import MEMBER, Live
 from localfusion.evals.samples import Json
 from localfusion.evals.stats.panel import leave_one_out, retention, shapley, substitutes
-
-SUBSET = "subset:"
 
 
 def contribution_form(table: Table, served: str) -> Json | None:

@@ -1,5 +1,6 @@
 """What arms cost: tokens from all samples, times and engine-seconds from the live ones alone."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -81,4 +82,9 @@ def cost_of(arm: Json) -> float | None:
 
 def ends(interval: Interval) -> list[float | None]:
     """Return an interval as JSON values; None: no bound."""
-    return [None if abs(end) == float("inf") else end for end in (interval.low, interval.high)]
+    return [number(interval.low), number(interval.high)]
+
+
+def number(value: float) -> float | None:
+    """Return a figure as a JSON value; None: there is none, or no bound."""
+    return float(value) if math.isfinite(value) else None

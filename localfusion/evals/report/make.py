@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from localfusion.errors import EvaluationError
+from localfusion.evals.arms import POLICY_ARMS, SUBSET
 from localfusion.evals.report.contribution import contribution_form, retention_form
-from localfusion.evals.report.cost import ends, frontier, live_cost, tokens
-from localfusion.evals.report.table import BEST, COMPUTED, Table, make_table
+from localfusion.evals.report.cost import ends, frontier, live_cost, number, tokens
+from localfusion.evals.report.flips import changes, flips_form, transitions_form
+from localfusion.evals.report.panel import panel_form
+from localfusion.evals.report.table import COMPUTED, Table, make_table
 from localfusion.evals.report.verdict import (
     UNDERPOWERED,
     judge,
@@ -18,7 +21,7 @@ from localfusion.evals.report.verdict import (
     shown_arms,
     winners,
 )
-from localfusion.evals.results import MEMBER, Live, Outcome, Results
+from localfusion.evals.results import BEST, MEMBER, Live, Outcome, Results
 from localfusion.evals.samples import Json
 from localfusion.evals.stats.paired import (
     Array,
@@ -27,23 +30,9 @@ from localfusion.evals.stats.paired import (
     mean_interval,
     recovery,
 )
-from localfusion.evals.stats.panel import (
-    RIGHT,
-    Count,
-    Pairing,
-    co_failure,
-    headroom,
-    pairing,
-    transitions,
-)
 
 FORMAT = 1
-MOST_EXAMPLES = 3
 MOST_LISTED = 50
-MOST_TEXT = 1200
-"""Characters of an example."""
-FLIP = 0.02
-"""Graded scores that differ by more are a flip."""
 PAIRS = (
     ("judge", "does the panel help, or would the judge alone have answered as well"),
     ("self_fusion", "is it diversity, or only more sampling"),
@@ -59,10 +48,6 @@ FURTHER = (
 )
 
 
-WHOLE = frozenset({"vote", "select", "fuse", "auto", "consensus", "verify"})
-"""Arms that answer from the whole recorded panel, with the variants of ``fuse``."""
-
-
 def check_panels(results: Results) -> None:
     """Refuse results whose arms did not answer from the same panels.
 
@@ -71,7 +56,7 @@ def check_panels(results: Results) -> None:
     """
     seen: dict[tuple[str, int], tuple[str, str]] = {}
     for outcome in results.outcomes:
-        if outcome.arm.partition(":")[0] not in WHOLE or not outcome.panel:
+        if outcome.arm.partition(":")[0] not in POLICY_ARMS or not outcome.panel:
             continue
         place = outcome.sample, outcome.repeat
         first, panel = seen.setdefault(place, (outcome.arm, outcome.panel))
@@ -94,6 +79,7 @@ def make_report(results: Results) -> Json:
     for one in results.live:
         live.setdefault(one.arm, []).append(one)
     arms = [_arm(name, table, live.get(name, ())) for name in shown_arms(table)]
+    unscored = _unscored(results)
     served = results.plan.primary[0]
     has_served = served in table.low
     primary = table.compare(*results.plan.primary) if has_served else None
@@ -109,31 +95,31 @@ def make_report(results: Results) -> Json:
         "power": None
         if primary is None
         else {
-            "detectable": _number(primary.detectable),
+            "detectable": number(primary.detectable),
             "is_underpowered": primary.n < UNDERPOWERED,
             "sentence": f"This run can detect differences of "
             f"{points(primary.detectable, signed=False)} points (power 0.8).",
         },
         "arms": arms,
         "comparisons": _comparisons(table),
-        "flips": _flips(table, served) if has_served else None,
-        "transitions": _transitions(table, served) if has_served else [],
-        "panel": _panel(table),
+        "flips": flips_form(table, served) if has_served else None,
+        "transitions": transitions_form(table, served) if has_served else [],
+        "panel": panel_form(table),
         "members": contribution_form(table, served),
         "retention": retention_form(table, served),
         "recovery": _recovery(table, served) if has_served else None,
         "frontier": frontier(arms),
         "tasks": _tasks(table),
         "failures": _failures(results),
-        "unscored": _unscored(results)[:MOST_LISTED],
-        "unscored_count": len(_unscored(results)),
+        "unscored": unscored[:MOST_LISTED],
+        "unscored_count": len(unscored),
         "calls": {"panel": results.panel_calls, "judge": results.judge_calls},
         "problems": list(results.problems),
         "notes": list(results.notes),
         "identity": _identity(results),
-        "scores": {arm: [_number(score) for score in table.low[arm]] for arm in shown_arms(table)},
+        "scores": {arm: [number(score) for score in table.low[arm]] for arm in shown_arms(table)},
         "scores_high": {
-            arm: [_number(score) for score in table.high[arm]]
+            arm: [number(score) for score in table.high[arm]]
             for arm in shown_arms(table)
             if not np.array_equal(table.low[arm], table.high[arm], equal_nan=True)
         },
@@ -161,10 +147,6 @@ def _lengths(table: Table) -> list[Json]:
     return found
 
 
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 def _none(results: Results) -> Json:
     return {
         "kind": "unfinished",
@@ -181,7 +163,7 @@ def _verdict(table: Table) -> Json:
     return {
         "kind": verdict.kind,
         "sentence": sentence(table),
-        "difference": _number(found.mean),
+        "difference": number(found.mean),
         "interval": ends(found.interval),
         "n": found.n,
         "margin": plan.margin,
@@ -199,7 +181,7 @@ def _arm(name: str, table: Table, live: Sequence[Live]) -> Json:
     return {
         "name": name,
         "kind": kind,
-        "score": _number(mean),
+        "score": number(mean),
         "interval": ends(interval),
         "n": int(np.isfinite(scores).sum()),
         "missing": sum(not row for row in outcomes),
@@ -231,7 +213,7 @@ def _comparisons(table: Table) -> list[Json]:
     for a, b, what in wanted:
         if (a, b) in seen or a == b or a not in table.low or b not in table.low:
             continue
-        if a.startswith("subset:"):
+        if a.startswith(SUBSET):
             continue
         seen.add((a, b))
         found.append(_comparison(table, a, b, what))
@@ -241,12 +223,12 @@ def _comparisons(table: Table) -> list[Json]:
 def _comparison(table: Table, a: str, b: str, what: str) -> Json:
     plan = table.results.plan
     gap = table.compare(a, b)
-    fixed, broken = _changes(table.low[b], table.low[a])
+    fixed, broken = changes(table.low[b], table.low[a])
     return {
         "first": a,
         "second": b,
         "what": what,
-        "difference": _number(gap.mean),
+        "difference": number(gap.mean),
         "interval": ends(gap.interval),
         "n": gap.n,
         "fixed": len(fixed),
@@ -257,136 +239,11 @@ def _comparison(table: Table, a: str, b: str, what: str) -> Json:
     }
 
 
-def _changes(before: Array, after: Array) -> tuple[list[int], list[int]]:
-    """Return the samples that an arm fixes and breaks, by row."""
-    gaps = after - before
-    return list(np.flatnonzero(gaps > FLIP)), list(np.flatnonzero(gaps < -FLIP))
-
-
-def _flips(table: Table, served: str) -> Json:
-    fixed, broken = _changes(table.low[BEST], table.low[served])
-    members = table.member_scores
-    all_right = np.asarray((members > RIGHT).all(axis=1))
-    corrupted = [row for row in broken if all_right[row] and table.low[served][row] <= RIGHT]
-    return {
-        "against": BEST,
-        "fixed": len(fixed),
-        "broken": len(broken),
-        "p": mcnemar(len(fixed), len(broken)),
-        "corrupted": len(corrupted),
-        "examples": [
-            *(_example(table, served, row, "fixed") for row in fixed[:MOST_EXAMPLES]),
-            *(_example(table, served, row, "broken") for row in broken[:MOST_EXAMPLES]),
-            *(
-                _example(table, served, row, "all members right")
-                for row in corrupted
-                if row not in broken[:MOST_EXAMPLES]
-            ),
-        ],
-    }
-
-
-def _example(table: Table, served: str, row: int, kind: str) -> Json:
-    sample = table.results.dataset.samples[row]
-    outcome = table.outcomes[served][row][0]
-    gold = sample.gold.get("answer")
-    return {
-        "kind": kind,
-        "sample": sample.id,
-        "task": sample.task,
-        "question": sample.messages[-1].content[:MOST_TEXT],
-        "gold": None if gold is None else str(gold)[:MOST_TEXT],
-        "members": [
-            {
-                "member": name,
-                "text": one.text[:MOST_TEXT],
-                "score": one.score.value,
-                "extracted": None if one.score.extracted is None else one.score.extracted[:200],
-            }
-            for name in table.members
-            for one in table.outcomes[MEMBER + name][row]
-        ],
-        "answer": outcome.text[:MOST_TEXT],
-        "extracted": None if outcome.score.extracted is None else outcome.score.extracted[:200],
-        "score": outcome.score.value,
-        "trace": outcome.trace,
-    }
-
-
-def _transitions(table: Table, served: str) -> list[Json]:
-    names = {0: "emergence", 1: "rescue", len(table.members): "all members right"}
-    return [
-        {
-            "members_right": one.right_members,
-            "name": names.get(one.right_members, ""),
-            "n": one.n,
-            "right": one.right,
-            "share": _number(one.share),
-            "interval": ends(one.interval),
-        }
-        for one in transitions(table.low[served], table.member_scores)
-        if one.n
-    ]
-
-
-def _panel(table: Table) -> Json:
-    members, best = table.member_scores, table.low[BEST]
-    names = table.members
-    pairs = [
-        {"first": a, "second": b, **_pair(pairing(members[:, i], members[:, j]))}
-        for i, a in enumerate(names)
-        for j, b in enumerate(names)
-        if i < j
-    ]
-    return {
-        "best": list(dict.fromkeys(table.best_members)),
-        "co_failure": _count(co_failure(members)),
-        "headroom": _count(headroom(members, best)),
-        "same_wrong": _count(_same_wrong(table)),
-        "pairs": pairs,
-    }
-
-
-def _pair(found: Pairing) -> Json:
-    if not found.n:
-        return {}
-    return {
-        "disagreement": found.disagreement,
-        "double_fault": found.double_fault,
-        "q": _number(found.q),
-        "kappa": _number(found.kappa),
-    }
-
-
-def _same_wrong(table: Table) -> Count:
-    """Count the samples where all members give the same wrong answer: no vote can see it."""
-    x = n = 0
-    for row in range(len(table.results.dataset.samples)):
-        answers = [table.outcomes[MEMBER + name][row] for name in table.members]
-        if not all(answers):
-            continue
-        n += 1
-        flat = [outcome for each in answers for outcome in each]
-        said = {outcome.score.extracted for outcome in flat}
-        wrong = all((outcome.score.value or 0.0) <= RIGHT for outcome in flat)
-        x += wrong and len(said) == 1 and None not in said and len(flat) > 1
-    return Count(x, n)
-
-
-def _count(found: Count) -> Json:
-    return {
-        "x": found.x,
-        "n": found.n,
-        "share": _number(found.share),
-        "interval": ends(found.interval),
-    }
-
-
 def _recovery(table: Table, served: str) -> Json | None:
     oracle = table.low["oracle"]
     found = recovery(table.low[served], table.low[BEST], oracle, table.resampling)
     regret = table.compare("oracle", served)
-    told: Json = {"regret": _number(regret.mean), "regret_interval": ends(regret.interval)}
+    told: Json = {"regret": number(regret.mean), "regret_interval": ends(regret.interval)}
     if found is not None:
         told |= {"share": found[0], "interval": ends(found[1])}
     return told

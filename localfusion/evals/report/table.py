@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from localfusion.evals.results import MEMBER, Outcome, Results
+from localfusion.evals.results import BEST, MEMBER, Outcome, Results
 from localfusion.evals.samples import fold_of
 from localfusion.evals.stats.intervals import Interval
 from localfusion.evals.stats.paired import (
@@ -19,7 +19,6 @@ from localfusion.evals.stats.paired import (
     difference_to_best,
 )
 
-BEST = "best"
 COMPUTED = (BEST, "placebo", "first", "longest", "oracle")
 """Arms that cost no call, for they are made of the members' answers."""
 

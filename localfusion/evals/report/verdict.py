@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from localfusion.evals.report.table import BEST, COMPUTED, Table
-from localfusion.evals.results import MEMBER
+from localfusion.evals.arms import SUBSET
+from localfusion.evals.report.table import COMPUTED, Table
+from localfusion.evals.results import BEST, MEMBER
 from localfusion.evals.stats.paired import Difference, needed
 
 Kind = Literal["pays", "does not pay", "undecided"]
@@ -101,5 +102,5 @@ def shown_arms(table: Table) -> Sequence[str]:
     """Return the arms of the tables: members, those of the plan, those that cost no call."""
     members = [MEMBER + name for name in table.members]
     planned = [arm for arm in table.results.plan.arms if arm in table.low]
-    subsets = [arm for arm in planned if arm.startswith("subset:")]
+    subsets = [arm for arm in planned if arm.startswith(SUBSET)]
     return [*members, *(arm for arm in planned if arm not in subsets), *COMPUTED]
