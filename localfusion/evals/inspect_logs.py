@@ -14,7 +14,10 @@ FOLDER = "inspect"
 
 
 def write_logs(results: Results, folder: Path) -> Path | None:
-    """Write a log for each arm; return their folder, None where inspect_ai is not installed."""
+    """Write a log for each arm; return their folder, None where inspect_ai is not installed.
+
+    Never from within an event loop: inspect_ai would then patch asyncio for the whole process.
+    """
     try:
         from inspect_ai.log import EvalLog, write_eval_log
     except ImportError:

@@ -1,6 +1,5 @@
 """Evaluations on simulated engines: recorded once, judged by every arm, resumed, re-judged."""
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from localfusion.evals.store import Store, find_folder, newest, read_results
 from localfusion.types import Prompt
 from tests.evals.staged import Staged, questions, says_right, sums
 from tests.sim_scripts import longest, picks
+from tests.virtual_time import run
 
 pytestmark = pytest.mark.virtual_time
 
@@ -227,9 +227,9 @@ async def test_gate_needs_something_to_fit(tmp_path: Path) -> None:
         fit_gates(results)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_logs_can_be_read_by_inspect(tmp_path: Path) -> None:
-    results = await Staged(sums(a=says_right(0), b=says_right(1))).run(tmp_path, ("vote",))
+def test_logs_can_be_read_by_inspect(tmp_path: Path) -> None:
+    staged = Staged(sums(a=says_right(0), b=says_right(1)))
+    results = run(staged.run(tmp_path, ("vote",)))
     target = write_logs(results, tmp_path)
 
     assert target is not None
@@ -241,7 +241,6 @@ async def test_logs_can_be_read_by_inspect(tmp_path: Path) -> None:
     assert {sample.output.completion for sample in log.samples} == {
         o.text for o in results.outcomes if o.arm == "vote"
     }
-    gc.collect()  # inspect_ai leaves an event loop open, which must not be another test's fault
 
 
 async def test_folder_says_what_is_wrong_with_it(tmp_path: Path) -> None:
