@@ -12,6 +12,7 @@ from typing import Annotated, Optional
 import typer
 
 from localfusion.errors import ConfigError
+from localfusion.evals import INSTALL
 
 app = typer.Typer(
     help="Measure panels and judges on this machine: recorded once, judged by every arm.",
@@ -35,9 +36,7 @@ def _extra() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("numpy", "scipy"):
             raise
-        raise ConfigError(
-            f"{error.name} is not installed; evaluation needs: pip install 'localfusion[eval]'"
-        ) from error
+        raise ConfigError(f"{error.name} is not installed; run {INSTALL}") from error
 
 
 @app.command("run")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -149,11 +149,11 @@ async def _run(
         preset = wanted.preset or runtime.fusion.default_preset
         scoring = await _scoring(runtime, preset, asked, phases)
         scorers = create_scorers(dataset, scoring)
-        job = make_job(runtime, dataset, wanted.of(preset), scorers, calls)
+        job = make_job(runtime, dataset, replace(wanted, preset=preset), scorers, calls)
         if asked.resume:
             folder = newest(asked.parent, job.plan)
         else:
-            folder = new_folder(asked.parent, job.plan)
+            folder = new_folder(asked.parent, job.plan.suite, job.plan.preset)
         store = Store(folder)
         with store.owned():
             store.begin(job.plan, job.dataset)

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,10 @@ from localfusion.evals.evaluation import waits_for
 from localfusion.evals.reliability import JudgeReport, Seen, Setting, Wanted, choose, examine_judge
 from localfusion.evals.reliability.report import judge_page, judge_text, report_form
 from localfusion.evals.reliability.suite import COUNT, QUICK
-from localfusion.evals.store import default_folder
+from localfusion.evals.store import default_folder, new_folder
 from localfusion.runtime import open_runtime
 
 __all__ = ["COUNT", "QUICK", "Asked", "run"]
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ def run(file: Path | None, asked: Asked, *, as_json: bool) -> None:
     choose(asked.tests, has_pairs=bool(pairs))
     report = asyncio.run(_test(loaded, asked, pairs))
     told = report_form(report)
-    folder = _folder(asked, report)
+    folder = asked.out or new_folder(default_folder(), "judge", report.preset)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "judge.json", json.dumps(told, ensure_ascii=False, indent=1).encode())
     write_whole(folder / "judge.html", judge_page(told).encode())
@@ -91,10 +87,3 @@ async def _test(loaded: Config, asked: Asked, pairs: Sequence[Pair]) -> JudgeRep
         )
         wanted = Wanted(asked.tests, asked.count, asked.seed, pairs)
         return await examine_judge(setting, wanted, ProgressLines())
-
-
-def _folder(asked: Asked, report: JudgeReport) -> Path:
-    if asked.out is not None:
-        return asked.out
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return default_folder() / _UNSAFE.sub("-", f"judge-{report.preset}-{stamp}")

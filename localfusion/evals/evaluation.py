@@ -3,7 +3,7 @@
 import asyncio
 import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from localfusion import __version__
 from localfusion.errors import ConfigError, EngineUnavailableError, EvaluationError
@@ -45,10 +45,6 @@ class Wanted:
     live: int = 5
     margin: float = 0.03
     at_once: int = IN_FLIGHT
-
-    def of(self, preset: str) -> "Wanted":
-        """Return the same for a preset."""
-        return replace(self, preset=preset)
 
 
 def create_scorers(dataset: Dataset, scoring: ScoringModel | None) -> dict[str, Scorer]:

@@ -5,10 +5,11 @@ is fitted only where that is shown: no worse by more than the margin, at both en
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from localfusion.errors import EvaluationError
 from localfusion.evals.report.table import Table, make_table
@@ -28,6 +29,11 @@ LENGTHS: Mapping[str, str] = {
 """Rules of ``auto`` that send a question to a vote, and their threshold's name."""
 GATES = (1 / 3, 2 / 3, 1.0)
 """Shares of three samples of the first member that may have to agree; above 1 the gate is shut."""
+
+
+Mask = npt.NDArray[np.bool_]
+Passes = Callable[[float], Mask]
+"""Tells, for a threshold, which samples do not go to the whole panel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ def _fit_auto(table: Table) -> list[Fit]:
         default = float(getattr(DEFAULT_RULES, option))
         choices = sorted({0.0, default, *np.quantile(lengths[rows], [0.25, 0.5, 0.75, 1.0])})
 
-        def passes(limit: float, rows: list[int] = rows) -> Array:
+        def passes(limit: float, rows: list[int] = rows) -> Mask:
             inside = np.zeros(len(samples), dtype=bool)
             inside[rows] = lengths[rows] <= limit
             return inside
@@ -167,7 +173,7 @@ def _fit_cascade(table: Table) -> Fit:
             value = drawn[leader[0]].score.value
             score[row] = math.nan if value is None else value
 
-    def passes(gate: float) -> Array:
+    def passes(gate: float) -> Mask:
         return np.asarray(agreed >= gate - 1e-9)
 
     whole, panel = table.low["fuse"], _tokens(table, "fuse")
@@ -195,7 +201,7 @@ def _fit(
     table: Table,
     what: tuple[str, str, float],
     choices: Sequence[float],
-    passes: object,
+    passes: Passes,
     given: tuple[Array, Array, Array, Array],
 ) -> Fit:
     """Choose on fold 0 what scores best, of equals what saves most; tell what it does on fold 1."""
@@ -203,9 +209,8 @@ def _fit(
     cheap, whole, cheap_tokens, whole_tokens = given
     chosen_on, shown_on = table.folds == 0, table.folds == 1
 
-    def mixed(value: float) -> tuple[Array, Array]:
-        through = passes(value)  # type: ignore[operator]
-        through = through & ~np.isnan(cheap)
+    def mixed(value: float) -> tuple[Array, Mask]:
+        through = passes(value) & ~np.isnan(cheap)
         return np.where(through, cheap, whole), through
 
     def rank(value: float) -> tuple[float, float]:

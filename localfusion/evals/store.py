@@ -209,10 +209,10 @@ def read_results(folder: Path) -> Results:
     return Store(folder).read()
 
 
-def new_folder(parent: Path, plan: Plan) -> Path:
+def new_folder(parent: Path, what: str, preset: str) -> Path:
     """Return the name of a folder that does not exist yet."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    base = _UNSAFE.sub("-", f"{plan.suite}-{plan.preset}-{stamp}")
+    base = _UNSAFE.sub("-", f"{what}-{preset}-{stamp}")
     names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
     return next(parent / name for name in names if not (parent / name).exists())
 

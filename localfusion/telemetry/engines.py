@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol, get_args
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from localfusion.engines.base import EngineStats, EngineStatus, Phase
-from localfusion.telemetry.metrics import NAMESPACE, Series
+from localfusion.telemetry.metrics import NAMESPACE, Series, families
 
 SERIES = (
     Series(
@@ -80,21 +80,16 @@ class EngineSeries(Collector):
         self.views: Sequence[EngineView] = ()
 
     def describe(self) -> Iterator[Metric]:
-        return iter(_families())
+        return iter(families(SERIES))
 
     def collect(self) -> Iterator[Metric]:
-        families = _families()
+        found = families(SERIES)
         for view in self.views:
-            for family, samples in zip(families, _samples(view), strict=True):
+            for family, samples in zip(found, _samples(view), strict=True):
                 for labels, value in samples:
                     if value is not None:
                         family.add_metric([view.state.engine, *labels], value)
-        return iter(families)
-
-
-def _families() -> list[CounterMetricFamily | GaugeMetricFamily]:
-    kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
-    return [kinds[s.kind](s.name, s.meaning, labels=s.labels) for s in SERIES]
+        return iter(found)
 
 
 def _samples(view: EngineView) -> list[list[tuple[tuple[str, ...], float | None]]]:

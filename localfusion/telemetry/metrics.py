@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 NAMESPACE = "localfusion"
 SECONDS = (
@@ -26,6 +26,12 @@ class Series:
     kind: Kind
     labels: tuple[str, ...]
     meaning: str
+
+
+def families(series: Sequence[Series]) -> list[CounterMetricFamily | GaugeMetricFamily]:
+    """Return empty families of counters and gauges, for whoever fills them when somebody looks."""
+    kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+    return [kinds[one.kind](one.name, one.meaning, labels=one.labels) for one in series]
 
 
 class Registry(CollectorRegistry):

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from localfusion.telemetry.metrics import NAMESPACE, Series
+from localfusion.telemetry.metrics import NAMESPACE, Series, families
 
 TRACE_SERIES = (
     Series(
@@ -59,18 +59,13 @@ class TraceCollector(Collector):
         self._view = view
 
     def describe(self) -> Iterator[Metric]:
-        return iter(_families())
+        return iter(families(TRACE_SERIES))
 
     def collect(self) -> Iterator[Metric]:
-        families = _families()
+        found = families(TRACE_SERIES)
         if self._view is not None:
             view = self._view()
             values = (view.waiting, view.commits, view.commit_seconds, view.lost, view.is_kept)
-            for family, value in zip(families, values, strict=True):
+            for family, value in zip(found, values, strict=True):
                 family.add_metric([], float(value))
-        return iter(families)
-
-
-def _families() -> list[CounterMetricFamily | GaugeMetricFamily]:
-    kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
-    return [kinds[s.kind](s.name, s.meaning, labels=s.labels) for s in TRACE_SERIES]
+        return iter(found)

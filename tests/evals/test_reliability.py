@@ -144,11 +144,11 @@ async def test_report_of_a_judge_that_repeats_half_a_character_can_be_written() 
 
 
 def test_paired_difference_has_newcombes_bounds() -> None:
-    """Method 10 on 36, 12, 2, 0 of 50 pairs, 95 % two-sided, as Newcombe (1998) prints it."""
+    """Method 10 of Newcombe (1998) on 36, 12, 2, 0 of 50 pairs, 95 % two-sided."""
     found = Difference(both=36, first=12, second=2, neither=0)
 
     assert found.value == pytest.approx(0.2)
-    assert found.bounds(z=1.959964) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    assert found.bounds(0.95) == pytest.approx((0.0569, 0.3404), abs=5e-5)
     assert 0.0569 < found.low < 0.2 < found.high < 0.3404  # one-sided bounds are nearer
     assert Difference(5, 0, 0, 5).value == 0
 

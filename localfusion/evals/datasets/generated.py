@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 from localfusion.errors import ConfigError
+from localfusion.evals import INSTALL
 from localfusion.evals.samples import Dataset, Sample
 from localfusion.fusion.agreement.extract import Kind
 from localfusion.types import Message
 
 Level = Literal["small", "large"]
-MISSING = "evaluation needs more packages: pip install 'localfusion[eval]'"
 _ASK = "\n\nEnd with the final answer alone between <answer> and </answer>."
 MOST = 10_000
 """Tasks of a family that can be told apart; they are made when they are looked at."""
@@ -136,7 +136,7 @@ def _gym() -> ModuleType:
     try:
         import reasoning_gym  # its import takes seconds
     except ImportError as error:
-        raise ConfigError(MISSING) from error
+        raise ConfigError(f"reasoning-gym is not installed; run {INSTALL}") from error
     return reasoning_gym  # type: ignore[no-any-return]
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from localfusion.evals.reliability.cases import Bar, Mark
-from localfusion.evals.stats.intervals import lower_bound, upper_bound
+from localfusion.evals.stats.intervals import lower_bound, upper_bound, wilson
+from localfusion.evals.stats.panel import Pairing
 
 Outcome = Literal["pass", "fail", "undecided", "shown"]
-_Z = 1.6448536269514722
-"""Of the one-sided 95 % bound."""
+ONE_SIDED = 0.9
+"""Level of an interval each of whose ends is a one-sided 95 % bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +39,8 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """Of two shares of the same cases, with one-sided 95 % bounds.
-
-    Attributes:
-        both, first, second, neither: Cases in which both, one alone, or none happened.
-    """
-
-    both: int
-    first: int
-    second: int
-    neither: int
-
-    @property
-    def n(self) -> int:
-        return self.both + self.first + self.second + self.neither
+class Difference(Pairing):
+    """Of two shares of the same cases, with one-sided 95 % bounds."""
 
     @property
     def base(self) -> Share:
@@ -70,22 +58,22 @@ class Difference:
     def high(self) -> float:
         return self.bounds()[1]
 
-    def bounds(self, z: float = _Z) -> tuple[float, float]:
+    def bounds(self, level: float = ONE_SIDED) -> tuple[float, float]:
         """Return bounds by method 10 of Newcombe (1998), Statistics in Medicine 17:2635-2650.
 
         Args:
-            z: Normal quantile of each bound; default: one-sided 95 %.
+            level: Of the interval between both; default: each of them is one-sided at 95 %.
         """
         n = self.n
         if not n:
             return -1.0, 1.0
         one, two = (self.both + self.first) / n, (self.both + self.second) / n
-        low_one, high_one = _wilson(one, n, z)
-        low_two, high_two = _wilson(two, n, z)
+        around_one = wilson(self.both + self.first, n, level)
+        around_two = wilson(self.both + self.second, n, level)
         phi = self._correlation()
-        down, up = one - low_one, high_two - two
+        down, up = one - around_one.low, around_two.high - two
         below = math.sqrt(max(0.0, down**2 - 2 * phi * down * up + up**2))
-        down, up = two - low_two, high_one - one
+        down, up = two - around_two.low, around_one.high - one
         above = math.sqrt(max(0.0, down**2 - 2 * phi * down * up + up**2))
         return self.value - below, self.value + above
 
@@ -98,13 +86,6 @@ class Difference:
         # Newcombe's continuity correction, where the correlation is positive.
         shifted = max(cross - self.n / 2, 0.0) if cross > 0 else float(cross)
         return shifted / math.sqrt(margins)
-
-
-def _wilson(rate: float, n: int, z: float) -> tuple[float, float]:
-    spread = z * z / n
-    middle = (rate + spread / 2) / (1 + spread)
-    half = z * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
-    return middle - half, middle + half
 
 
 @dataclass(frozen=True, slots=True)

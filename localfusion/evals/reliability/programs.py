@@ -8,6 +8,7 @@ from localfusion.checks.code import check_code
 from localfusion.checks.extract import Tests
 from localfusion.evals.reliability.cases import Bar, Bench, Case, Mark, Replies, Test
 from localfusion.evals.reliability.planting import panel_of
+from localfusion.evals.scorers.code import has_passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,7 @@ def programs(bench: Bench) -> Iterator[Program]:
 
 async def passes(asked: Program, text: str) -> bool | None:
     """Run an answer's program against the tests; None: nothing here isolates it."""
-    check = await check_code(text, Tests(asked.cases, entry=asked.task.name))
-    if check.outcome == "unavailable" and not check.detail.startswith("the answer"):
-        return None
-    return check.outcome == "passed"
+    return has_passed(await check_code(text, Tests(asked.cases, entry=asked.task.name)))
 
 
 def _code_merge(bench: Bench) -> Iterator[Case]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from localfusion.checks.code import check_code
 from localfusion.checks.extract import Tests, code_in
 from localfusion.evals.samples import Sample, Score, digest_of
+from localfusion.types import Check
 
 VERSION = 1
 
@@ -35,9 +36,17 @@ class CodeScorer:
         check = await check_code(answer, tests)
         if program is None:
             return Score(0.0, detail="the answer has no Python code")
-        if check.outcome == "unavailable" and not check.detail.startswith("the answer"):
+        is_passed = has_passed(check)
+        if is_passed is None:
             return Score(None, extracted=program, detail=f"unscored: {check.detail}")
-        return Score(float(check.outcome == "passed"), extracted=program, detail=check.detail)
+        return Score(float(is_passed), extracted=program, detail=check.detail)
+
+
+def has_passed(check: Check) -> bool | None:
+    """Tell whether code passed its tests; None: nothing here could run it, whatever it is."""
+    if check.outcome == "unavailable" and not check.detail.startswith("the answer"):
+        return None
+    return check.outcome == "passed"
 
 
 def _whole(text: str, prompt: str, entry: str) -> str:

@@ -5,17 +5,14 @@ along and reports read the rate at equal length (arXiv 2404.04475).
 """
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from localfusion.errors import EngineError, OverloadedError
 from localfusion.evals.samples import Sample, Score, ScoringModel, digest_of
 from localfusion.evals.scorers.exact import plain
-from localfusion.types import Message
+from localfusion.evals.scorers.grading import TRIES, graded
 
-TRIES = 3
 SCHEMA: Mapping[str, object] = {
     "type": "object",
     "properties": {
@@ -82,16 +79,9 @@ class PairScorer:
 async def prefer(scoring: ScoringModel, question: str, first: str, second: str) -> Better | None:
     """Return which of two answers a model prefers in this order; None: it cannot be read."""
     asked = _ASKED.format(question=question, first=first, second=second)
-    for seed in range(TRIES):
-        try:
-            reply = await scoring.reply((Message("user", asked),), SCHEMA, seed=seed)
-        except (EngineError, OverloadedError):
-            continue
-        try:
-            told = json.loads(reply)
-        except ValueError:
-            continue
-        better = told.get("better") if isinstance(told, dict) else None
-        if better in ("first", "second", "tie"):
-            return better  # type: ignore[no-any-return]  # one of the three
-    return None
+    return await graded(scoring, asked, SCHEMA, _better)
+
+
+def _better(told: Mapping[str, object]) -> Better | None:
+    better = told.get("better")
+    return better if better in ("first", "second", "tie") else None

@@ -6,17 +6,13 @@ unscored, never unmet: the score is then the interval between both readings.
 """
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from localfusion.errors import EngineError, OverloadedError
 from localfusion.evals.samples import Sample, Score, ScoringModel, digest_of
 from localfusion.evals.scorers.exact import plain
-from localfusion.types import Message
+from localfusion.evals.scorers.grading import TRIES, graded
 
-TRIES = 3
-"""The first reply and two retries."""
 SCHEMA: Mapping[str, object] = {
     "type": "object",
     "properties": {
@@ -127,24 +123,11 @@ class RubricScorer:
             question=question,
             answer=answer,
         )
-        for seed in range(TRIES):
-            try:
-                reply = await self.scoring.reply((Message("user", asked),), SCHEMA, seed=seed)
-            except (EngineError, OverloadedError):
-                continue
-            status = status_in(reply)
-            if status is not None:
-                return status
-        return None
+        return await graded(self.scoring, asked, SCHEMA, _status)
 
 
-def status_in(reply: str) -> bool | None:
-    """Return whether a reply says MET; None where it says neither."""
-    try:
-        told = json.loads(reply)
-    except ValueError:
-        return None
-    status = told.get("criterion_status") if isinstance(told, dict) else None
+def _status(told: Mapping[str, object]) -> bool | None:
+    status = told.get("criterion_status")
     return {"MET": True, "UNMET": False}.get(status) if isinstance(status, str) else None
 
 
