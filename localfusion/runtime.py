@@ -109,7 +109,9 @@ class Runtime:
         self._overview = Overview()
         self._energy = EnergyMeter()
         self._changing = asyncio.Lock()
-        self.telemetry = Telemetry(system.config.settings, self._measure, lambda: self.traces)
+        self.telemetry = Telemetry(
+            system.config.settings, self._measure, lambda: self.traces.writing
+        )
         self.fusion = self._answer_with(system)
 
     @property

@@ -38,7 +38,7 @@ TRACE_SERIES = (
 
 
 class TracesView(Protocol):
-    """What is known of the writer now; ``Traces`` is one."""
+    """What is known of the writer now; ``Writing`` is one."""
 
     @property
     def waiting(self) -> int: ...

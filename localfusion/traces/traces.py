@@ -17,7 +17,7 @@ from localfusion.traces.records import write_trace
 from localfusion.traces.replies import Reply
 from localfusion.traces.store import Page, Query, TraceStore
 from localfusion.traces.trace import Trace, Versions
-from localfusion.traces.writer import RETRY_SECONDS, TraceWriter
+from localfusion.traces.writer import RETRY_SECONDS, TraceWriter, Writing
 from localfusion.types import Answer
 
 LOCK_SECONDS = 2.0
@@ -52,29 +52,11 @@ class Traces:
         return self._trouble if self._writer is None else self._writer.failure
 
     @property
-    def waiting(self) -> int:
-        """Events that are not written yet."""
-        return 0 if self._writer is None else self._writer.waiting
-
-    @property
-    def commits(self) -> int:
-        """Times that events were written."""
-        return 0 if self._writer is None else self._writer.commits
-
-    @property
-    def commit_seconds(self) -> float:
-        """Seconds that it took."""
-        return 0.0 if self._writer is None else self._writer.commit_seconds
-
-    @property
-    def lost(self) -> int:
-        """Events that were not and will not be written."""
-        return 0 if self._writer is None else self._writer.lost
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether traces are written now."""
-        return self.trouble is None
+    def writing(self) -> Writing:
+        """What the writer does and has done; all 0 where there is none."""
+        if self._writer is None:
+            return Writing(is_kept=self._trouble is None)
+        return self._writer.writing
 
     @property
     def notes(self) -> tuple[str, ...]:

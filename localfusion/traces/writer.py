@@ -41,6 +41,24 @@ MOST_UNASKED = 4096
 """Runs whose end nobody asks about, before they are forgotten."""
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """The writer of traces at one moment.
+
+    Attributes:
+        waiting: Events that are not written yet.
+        commits, commit_seconds: Times that events were written, and what they took.
+        lost: Events that were not and will not be written.
+        is_kept: Whether traces are written now.
+    """
+
+    waiting: int = 0
+    commits: int = 0
+    commit_seconds: float = 0.0
+    lost: int = 0
+    is_kept: bool = True
+
+
 @dataclass(slots=True)
 class _Word:
     """Whether a run's trace is on disk, to be told once; made on the event loop."""
@@ -131,9 +149,10 @@ class TraceWriter:
         self.commit_seconds = 0.0
 
     @property
-    def waiting(self) -> int:
-        """Events that are not written yet."""
-        return len(self._inbox.items)
+    def writing(self) -> Writing:
+        """What it does and has done."""
+        waiting, is_kept = len(self._inbox.items), self.failure is None
+        return Writing(waiting, self.commits, self.commit_seconds, self.lost, is_kept)
 
     def start(self) -> None:
         """Begin; runs that an earlier process left are finished first."""

@@ -49,7 +49,7 @@ class SimGateway:
     telemetry: Telemetry = field(init=False)
 
     def __post_init__(self) -> None:
-        self.telemetry = Telemetry(self.settings, traces=lambda: self.traces)
+        self.telemetry = Telemetry(self.settings, traces=lambda: self.traces.writing)
         self.observe()
 
     def observe(self, *observers: Callable[[Event], None]) -> None:
