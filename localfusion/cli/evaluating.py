@@ -28,11 +28,12 @@ from localfusion.evals.report import (
     terminal_text,
 )
 from localfusion.evals.results import Results
-from localfusion.evals.samples import Dataset
+from localfusion.evals.samples import Dataset, Json
 from localfusion.evals.scorers import check_scorers
 from localfusion.evals.scoring_model import EngineScoring, check_kin
 from localfusion.evals.store import (
     PAGE,
+    REPORT,
     Store,
     default_folder,
     find_folder,
@@ -181,19 +182,28 @@ def _report(folder: Path, results: Results, *, as_json: bool) -> None:
     report = make_report(results)
     Store(folder).write_report(report, html_page(report))
     logs = write_logs(results, folder)
+    _print(report, as_json=as_json)
     if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False))
         return
-    typer.echo(printable(terminal_text(report)))
     typer.echo(f"\nreport: {folder / PAGE}", err=True)
     if logs is not None:
         typer.echo(f"logs for inspect view: {logs}", err=True)
 
 
+def _print(report: Json, *, as_json: bool) -> None:
+    told = json.dumps(report, ensure_ascii=False) if as_json else terminal_text(report)
+    typer.echo(told if as_json else printable(told))
+
+
 def report(name: str, out: Path | None, *, as_json: bool) -> None:
     """Make a report anew."""
     folder = find_folder(out or default_folder(), name)
-    _report(folder, read_results(folder), as_json=as_json)
+    results = read_results(folder)
+    if (folder / REPORT).exists():
+        _report(folder, results, as_json=as_json)
+        return
+    _print(make_report(results), as_json=as_json)
+    typer.echo("\nunfinished: nothing is written; go on with --resume", err=True)
 
 
 def compare_two(first: str, second: str, out: Path | None, *, as_json: bool) -> None:

@@ -69,11 +69,14 @@ def test_killed_run_goes_on_where_it_stopped(place: Place) -> None:
     (folder,) = folders(place)
     before = rows(folder, "recordings.jsonl")
     unfinished = place.run("eval", "list")
+    looked = place.run("eval", "report")
     resumed = place.run(*RUN, "--arms", "vote", "--resume")
     finished = place.run(*RUN, "--arms", "vote", "--resume")
 
     assert len(before) == 24
     assert "unfinished; go on with --resume" in unfinished.stdout
+    assert looked.returncode == 0, looked.stderr
+    assert "unfinished: nothing is written" in looked.stderr
     assert resumed.returncode == 0, resumed.stderr
     assert folders(place) == [folder]
     assert rows(folder, "recordings.jsonl") == before
