@@ -10,13 +10,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from localfusion.config import MAX_CANDIDATES, Member, Preset
 from localfusion.evals.arms import Arm, settings_of
 from localfusion.evals.patience import at_once
 from localfusion.evals.recording import Place, places_of
+from localfusion.evals.report.table import mean_score
 from localfusion.evals.results import MEMBER, Outcome
 from localfusion.evals.runner import Runner
 from localfusion.evals.samples import Sample, Score, fold_of
+from localfusion.evals.stats.paired import chosen_members
 from localfusion.types import Usage
 
 HALF = 0.5
@@ -52,20 +56,16 @@ class Draws:
 
 
 def best_member(runner: Runner, fold: int) -> str:
-    """Return the member that scores best on the samples outside a fold; of equals the first."""
-    members = runner.job.plan.members
-    inside = {sample.id for sample in runner.job.dataset.samples if fold_of(sample) == fold}
-
-    def mean(member: str) -> float:
-        scores = [
-            outcome.score.value
-            for (arm, sample, _), outcome in runner.done.items()
-            if arm == MEMBER + member and sample not in inside
-            if outcome.score.value is not None
-        ]
-        return sum(scores) / len(scores) if scores else 0.0
-
-    return max(members, key=mean)
+    """Return the member that is best outside a fold, by the rule of the report's ``best``."""
+    members, samples = runner.job.plan.members, runner.job.dataset.samples
+    found: dict[tuple[str, str], list[Outcome]] = {}
+    for (arm, sample, _), outcome in runner.done.items():
+        found.setdefault((arm, sample), []).append(outcome)
+    scores = np.array(
+        [[mean_score(found.get((MEMBER + m, s.id), ())) for m in members] for s in samples]
+    )
+    folds = np.array([fold_of(sample) for sample in samples])
+    return members[chosen_members(scores, folds)[fold]]
 
 
 def plan_draws(runner: Runner, arm: Arm, fold: int) -> Draws:

@@ -92,8 +92,8 @@ def make_table(results: Results) -> Table:
     low: dict[str, Array] = {}
     high: dict[str, Array] = {}
     for name, rows_of in found.items():
-        low[name] = np.array([_mean(each, is_high=False) for each in rows_of])
-        high[name] = np.array([_mean(each, is_high=True) for each in rows_of])
+        low[name] = np.array([mean_score(each) for each in rows_of])
+        high[name] = np.array([mean_score(each, is_high=True) for each in rows_of])
     for name in results.plan.members:
         low.setdefault(MEMBER + name, np.full(len(samples), np.nan))
         high.setdefault(MEMBER + name, np.full(len(samples), np.nan))
@@ -109,8 +109,8 @@ def make_table(results: Results) -> Table:
     return Table(results, low, high, folds, found, resampling)
 
 
-def _mean(outcomes: Sequence[Outcome], *, is_high: bool) -> float:
-    """Average inside the sample; NaN if any of it is unscored."""
+def mean_score(outcomes: Sequence[Outcome], *, is_high: bool = False) -> float:
+    """Average inside a sample; NaN if any of it is unscored, or there is none."""
     values = []
     for outcome in outcomes:
         score = outcome.score

@@ -199,13 +199,8 @@ def best_on_other_fold(members: Array, folds: npt.NDArray[np.int_]) -> Array:
         members: (n, m) scores; NaN: unscored.
         folds: 0 or 1 for each sample.
     """
-    found = np.full(members.shape[0], np.nan)
-    for fold in (0, 1):
-        inside, outside = folds == fold, folds != fold
-        known = members[outside] if outside.any() else members
-        chosen = int(np.argmax(_means(known)))
-        found[inside] = members[inside, chosen]
-    return found
+    chosen = np.array(chosen_members(members, folds))
+    return np.asarray(members[np.arange(len(members)), chosen[folds]])
 
 
 def chosen_members(members: Array, folds: npt.NDArray[np.int_]) -> tuple[int, int]:
