@@ -21,6 +21,8 @@ from localfusion.evals.report.text import (
 
 Told = Mapping[str, Any]
 TraceLink = Callable[[str], str]
+Cell = str | tuple[str, str]
+"""A text, or a text and the class of its cell."""
 
 
 def html_page(report: Told, trace_link: TraceLink | None = None) -> str:
@@ -260,21 +262,16 @@ def _retention(report: Told) -> str:
 
 def _tasks(report: Told) -> str:
     arms = [arm["name"] for arm in report["arms"]]
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in ("task", "n", *arms))
-    body = "".join(
-        f"<tr><td>{escape(one['task'])}</td><td>{one['n']}</td>"
-        + "".join(_heat(one["scores"].get(arm)) for arm in arms)
-        + "</tr>"
+    rows = [
+        [one["task"], str(one["n"]), *(_heat(one["scores"].get(arm)) for arm in arms)]
         for one in report["tasks"]
-    )
-    table = f"<table><tr>{top}</tr>{body}</table>"
-    return f'<h2>By task</h2><div class="scroll">{table}</div>'
+    ]
+    return "<h2>By task</h2>" + html_table(["task", "n", *arms], rows)
 
 
-def _heat(share: float | None) -> str:
+def _heat(share: float | None) -> Cell:
     """Return a cell whose shade goes with the score, in tenths."""
-    shade = "" if share is None else f' class="h{min(9, int(share * 10))}"'
-    return f"<td{shade}>{percent(share)}</td>"
+    return "–" if share is None else (percent(share), f"h{min(9, int(share * 10))}")
 
 
 def _faults(report: Told) -> str:
@@ -300,16 +297,20 @@ def _identity(report: Told) -> str:
 
 
 def html_table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], marked: Sequence[int] = ()
+    head: Sequence[str], rows: Sequence[Sequence[Cell]], marked: Sequence[int] = ()
 ) -> str:
     """Return a table; the rows at ``marked`` stand out."""
     if not rows:
         return ""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join(
-        ('<tr class="primary">' if place in marked else "<tr>")
-        + "".join(f"<td>{escape(str(cell))}</td>" for cell in row)
-        + "</tr>"
+        ('<tr class="primary">' if place in marked else "<tr>") + "".join(map(_cell, row)) + "</tr>"
         for place, row in enumerate(rows)
     )
     return f'<div class="scroll"><table><tr>{top}</tr>{body}</table></div>'
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, tuple):
+        return f'<td class="{escape(cell[1])}">{escape(cell[0])}</td>'
+    return f"<td>{escape(cell)}</td>"
