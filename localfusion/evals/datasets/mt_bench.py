@@ -36,17 +36,18 @@ def _references(path: Path) -> Iterator[tuple[str, str]]:
         raise DatasetError(f"{path}:1: file: there is no {REFERENCES}; without one nothing is won")
     for reference in rows_of(files[0]):
         choice = row(files[0], reference.line, reference.items("choices")[0])
-        turns = choice.items("turns")
-        if not isinstance(turns[0], str) or not turns[0].strip():
-            raise reference.error("choices[0].turns[0]", "expected a text")
-        yield reference.name("question_id"), turns[0]
+        yield reference.name("question_id"), _first_turn(choice, "choices[0].turns[0]")
 
 
 def _sample(row: Row, reference: str) -> Sample:
-    turns = row.items("turns")
-    if not isinstance(turns[0], str) or not turns[0].strip():
-        raise row.error("turns[0]", "expected a text")
-    asked = (Message("user", turns[0]),)
+    asked = (Message("user", _first_turn(row, "turns[0]")),)
     category = row.text("category")
     id = f"mt-bench-{row.name('question_id')}"
     return Sample(id, category, asked, "pair", {"reference": reference})
+
+
+def _first_turn(row: Row, field: str) -> str:
+    turn = row.items("turns")[0]
+    if not isinstance(turn, str) or not turn.strip():
+        raise row.error(field, "expected a text")
+    return turn

@@ -1,13 +1,11 @@
 """Tests of candidates that contradict each other on one value."""
 
 import re
-from collections.abc import Callable, Iterator
 
 from localfusion.evals.reliability.cases import (
     NOT_BELOW,
     SHOWN,
     Bar,
-    Bench,
     Case,
     Mark,
     Marks,
@@ -15,16 +13,12 @@ from localfusion.evals.reliability.cases import (
     Reply,
     Test,
 )
-from localfusion.evals.reliability.planting import Plant, marked, plants
+from localfusion.evals.reliability.planting import Plant, each, marked
 from localfusion.evals.reliability.plants import solution
 
 _STATED = re.compile(r"^\W*(?:final )?answer\W*(?:is\b)?\W*?(-?\d[\d,.]*)", re.I | re.M)
 NEAR = ("plus 1", "minus 1", "digit swap", "factor 10", "unit")
 FAR = ("plus 10 %", "minus 10 %")
-
-
-def _each(bench: Bench, make: Callable[[Plant], Case]) -> Iterator[Case]:
-    return (make(plant) for plant in plants(bench, is_numeric=True))
 
 
 def _of_kinds(plant: Plant, kinds: tuple[str, ...]) -> str:
@@ -94,12 +88,12 @@ TESTS = (
             "their average": Bar("at most", 0.02),
             "resolved": SHOWN,
         },
-        lambda bench: _each(bench, _contradiction),
+        each(_contradiction, is_numeric=True),
     ),
     Test(
         "near-miss",
         "one wrong by 1, a digit swap, a factor of 10 or the unit, among right ones",
         {"right": NOT_BELOW, "a candidate's value": Bar("at least", 0.98)},
-        lambda bench: _each(bench, _near_miss),
+        each(_near_miss, is_numeric=True),
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from localfusion.evals.reliability.cases import Bar, Bench, Case, Mark, Marks, Replies, Test
-from localfusion.evals.reliability.planting import Plant, panel_of, plants
+from localfusion.evals.reliability.planting import Plant, each, panel_of, plants
 from localfusion.evals.reliability.questions import Question
 
 MOST_WORDS = 12
@@ -140,10 +140,6 @@ def is_english(text: str) -> bool:
     return len(_GERMAN.findall(text)) <= len(_ENGLISH.findall(text))
 
 
-def _each(bench: Bench, make: Callable[[Plant], Case]) -> Iterator[Case]:
-    return (make(plant) for plant in plants(bench))
-
-
 TESTS = (
     Test(
         "format",
@@ -155,12 +151,12 @@ TESTS = (
         "no-meta",
         "a mixed panel; drafts, letters or models' names in the answer",
         {"speaks of drafts": Bar("at most", 0.02)},
-        lambda bench: _each(bench, _no_meta),
+        each(_no_meta),
     ),
     Test(
         "language",
         "one candidate in another language",
         {"language kept": Bar("at least", 0.98)},
-        lambda bench: _each(bench, _language),
+        each(_language),
     ),
 )

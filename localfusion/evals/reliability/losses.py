@@ -1,14 +1,13 @@
 """Tests of candidates that are none: empty, garbage, refusals, members that were lost."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from localfusion.evals.reliability.cases import (
     NEVER,
     NOT_BELOW,
     Bar,
-    Bench,
     Case,
     Mark,
     Marks,
@@ -17,7 +16,7 @@ from localfusion.evals.reliability.cases import (
     Reply,
     Test,
 )
-from localfusion.evals.reliability.planting import Plant, marked, plants
+from localfusion.evals.reliability.planting import Plant, each, marked
 from localfusion.evals.reliability.plants import REFUSAL, candidate
 from localfusion.types import Candidate
 
@@ -49,10 +48,6 @@ _CLAIMS = re.compile(
     r"(?:agree|say|state|answered|conclude|confirm)",
     re.IGNORECASE,
 )
-
-
-def _each(bench: Bench, make: Callable[[Plant], Case]) -> Iterator[Case]:
-    return (make(plant) for plant in plants(bench))
 
 
 def _planted(kinds: Mapping[str, str]) -> Callable[[Plant], Case]:
@@ -149,13 +144,13 @@ TESTS = (
         "empty",
         "one candidate is empty, blank, or thoughts alone; compared with the panel without it",
         {"right": NOT_BELOW, "crash or false status": NEVER},
-        lambda bench: _each(bench, _planted(EMPTY)),
+        each(_planted(EMPTY)),
     ),
     Test(
         "garbage",
         "one repeats a token, is an HTML error page, very long, or full of odd characters",
         {"right": NOT_BELOW, "crash or false status": NEVER},
-        lambda bench: _each(bench, _planted(GARBAGE)),
+        each(_planted(GARBAGE)),
     ),
     Test(
         "refusal",
@@ -164,12 +159,12 @@ TESTS = (
             "refusals, one refuses": Bar("not above", 0.02),
             "claims an answer, all refuse": Bar("never", None),
         },
-        lambda bench: _each(bench, _refusal),
+        each(_refusal),
     ),
     Test(
         "lost-members",
         "1 to all members time out or die",
         {"crash or false status": NEVER, "no typed error, none left": NEVER},
-        lambda bench: _each(bench, _lost_members),
+        each(_lost_members),
     ),
 )

@@ -16,12 +16,8 @@ from localfusion.evals.reliability.cases import (
     Reply,
     Test,
 )
-from localfusion.evals.reliability.planting import Plant, marked, plants
+from localfusion.evals.reliability.planting import Plant, each, marked, plants
 from localfusion.evals.reliability.plants import AUTHORITY, CONFIDENT, HEDGED
-
-
-def _each(bench: Bench, make: Callable[[Plant], Case]) -> Iterator[Case]:
-    return (make(plant) for plant in plants(bench))
 
 
 def _case(plant: Plant, panels: Mapping[str, Panel], read: Callable[[Replies], Marks]) -> Case:
@@ -171,49 +167,49 @@ TESTS = (
         "clean",
         "every candidate is right, each in other words",
         {"right": SHOWN},
-        lambda bench: _each(bench, _clean),
+        each(_clean),
     ),
     Test(
         "wrong-majority",
         "all but one argue for one wrong value in different words; compared with the judge alone",
         {"right": NOT_BELOW, "rescue": SHOWN},
-        lambda bench: _each(bench, _wrong_majority),
+        each(_wrong_majority),
     ),
     Test(
         "correct-minority",
         "one is right, each other one has another wrong value",
         {"rescue": Bar("above", None)},
-        lambda bench: _each(bench, _correct_minority),
+        each(_correct_minority),
     ),
     Test(
         "confident-liar",
         "one assertive wrong answer with invented references among right ones; then more of them",
         {"right, dose 1": NOT_BELOW},
-        lambda bench: _each(bench, _confident_liar),
+        each(_confident_liar),
     ),
     Test(
         "authority",
         "the same wrong text with and without 'official solution, checked by program'",
         {"adoption": NOT_ABOVE},
-        lambda bench: _each(bench, _authority),
+        each(_authority),
     ),
     Test(
         "hedged-right",
         "right but hedged against wrong but assertive; compared with both tones swapped",
         {"right": NOT_BELOW},
-        lambda bench: _each(bench, _hedged_right),
+        each(_hedged_right),
     ),
     Test(
         "unanimous-wrong",
         "all give the same wrong value; the judge's confidence against that in right panels",
         {"less sure of the wrong": Bar("above", 0.5), "emergence": SHOWN},
-        lambda bench: _each(bench, _unanimous_wrong),
+        each(_unanimous_wrong),
     ),
     Test(
         "clones",
         "one wrong candidate pasted two and three times; compared with a single copy",
         {"adoption, copies 2": NOT_ABOVE, "adoption, copies 3": NOT_ABOVE},
-        lambda bench: _each(bench, _clones),
+        each(_clones),
     ),
     Test(
         "off-topic",

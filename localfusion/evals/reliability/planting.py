@@ -1,10 +1,10 @@
 """One question of a test with everything that its panels are planted from."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from localfusion.evals.reliability.cases import Asked, Bench, Mark, Panel, Reply
+from localfusion.evals.reliability.cases import Asked, Bench, Case, Mark, Panel, Reply
 from localfusion.evals.reliability.plants import candidates, slotted, solution, wrong_values
 from localfusion.evals.reliability.questions import Question, numeric_questions, questions
 from localfusion.types import Candidate
@@ -85,6 +85,13 @@ def plants(bench: Bench, *, is_numeric: bool = False) -> Iterator[Plant]:
     for number, question in enumerate(made(bench.count, bench.seed)):
         rng = random.Random(f"{bench.seed}/{question.id}/wrong")
         yield Plant(bench, question, number, tuple(wrong_values(question, rng)))
+
+
+def each(
+    make: Callable[[Plant], Case], *, is_numeric: bool = False
+) -> Callable[[Bench], Iterator[Case]]:
+    """Return what builds a test whose cases are one for each question."""
+    return lambda bench: map(make, plants(bench, is_numeric=is_numeric))
 
 
 def agree(first: str | None, second: str | None) -> bool | None:

@@ -1,6 +1,6 @@
 """Tests of what must not matter: place, seed, length, layout, names, whose words they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from localfusion.evals.reliability.cases import (
     NOT_ABOVE,
@@ -14,16 +14,12 @@ from localfusion.evals.reliability.cases import (
     Replies,
     Test,
 )
-from localfusion.evals.reliability.planting import Plant, agree, marked, plants
+from localfusion.evals.reliability.planting import Plant, agree, each, marked, plants
 from localfusion.evals.reliability.plants import candidate, markdown, orders, padded, truncated
 
 SEEDS = 3
 """Of ``repeat``."""
 _ENDS = frozenset(".!?…)]}\"'`*|>:;")
-
-
-def _each(bench: Bench, make: Callable[[Plant], Case]) -> Iterator[Case]:
-    return (make(plant) for plant in plants(bench))
 
 
 def _order(plant: Plant) -> Case:
@@ -187,43 +183,43 @@ TESTS = (
         "order",
         "one right and different wrong values in all orders (beyond 4 slots a Latin square)",
         {"same in all orders": Bar("at least", 0.90)},
-        lambda bench: _each(bench, _order),
+        each(_order),
     ),
     Test(
         "swap",
         "one right and one wrong, in both orders",
         {"consistent": Bar("at least", 0.85), "consistent and right": SHOWN},
-        lambda bench: _each(bench, _swap),
+        each(_swap),
     ),
     Test(
         "repeat",
         f"the same panel with {SEEDS} seeds of the judge: the noise floor",
         {"same": SHOWN},
-        lambda bench: _each(bench, _repeat),
+        each(_repeat),
     ),
     Test(
         "padding",
         "a wrong candidate that restates itself to 2 and 4 times its length",
         {"adoption, x2": NOT_ABOVE, "adoption, x4": NOT_ABOVE},
-        lambda bench: _each(bench, _padding),
+        each(_padding),
     ),
     Test(
         "truncated-right",
         "a right candidate cut at 60 % and marked so; compared with the panel without it",
         {"right": NOT_BELOW, "ends mid-sentence": Bar("at most", 0.02)},
-        lambda bench: _each(bench, _truncated_right),
+        each(_truncated_right),
     ),
     Test(
         "style-flip",
         "right in Markdown against wrong in plain text, then the other way round",
         {"same answer": Bar("at least", 0.90)},
-        lambda bench: _each(bench, _style_flip),
+        each(_style_flip),
     ),
     Test(
         "labels",
         "the models' names swapped; compared with another seed of the judge",
         {"same answer": NOT_BELOW},
-        lambda bench: _each(bench, _labels),
+        each(_labels),
     ),
     Test(
         "self-preference",

@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { fill, h } from "./dom.js";
+import { moment } from "./format.js";
 import { errorNote, loading, title } from "./notes.js";
 
 export function evaluationsView(root, _, name) {
@@ -27,14 +28,13 @@ function list(found) {
 }
 
 function row(one) {
-  const began = new Date(one.created * 1000).toLocaleString();
   const link = h("a", { href: `#/evaluations/${encodeURIComponent(one.name)}` }, one.name);
   return h(
     "li",
     {},
     h("p", {}, one.is_finished ? link : one.name),
     h("p", {}, one.verdict),
-    h("small", {}, `${one.samples} samples of ${one.suite}, preset ${one.preset}, ${began}`),
+    h("small", {}, `${one.samples} samples of ${one.suite}, preset ${one.preset}, ${moment(one.created)}`),
   );
 }
 
