@@ -4,6 +4,7 @@ Families whose tasks depend on the hash seed or on today's date are left out, an
 checker pays for garbage. Difficulty is set so that small models are right sometimes.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import ModuleType
@@ -134,7 +135,10 @@ def _made(family: str, level: str, seed: int) -> Any:  # noqa: ANN401  a class w
 @cache
 def _gym() -> ModuleType:
     try:
-        import reasoning_gym  # its import takes seconds
+        with warnings.catch_warnings():
+            # One of its libraries is warned of when it is compiled: once, at a first use.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            import reasoning_gym  # its import takes seconds
     except ImportError as error:
         raise ConfigError(f"reasoning-gym is not installed; run {INSTALL}") from error
     return reasoning_gym  # type: ignore[no-any-return]
